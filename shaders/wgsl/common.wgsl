@@ -1,0 +1,58 @@
+// Helpers that every kernel includes.
+//
+// half2: two halves of one word as floats. With `F16` the adapter's own type
+// converts; without it WGSL's core unpacking does. Both are exact.
+
+#if F16
+fn half2(word: u32) -> vec2<f32> {
+    return vec2<f32>(bitcast<vec2<f16>>(word));
+}
+#else
+fn half2(word: u32) -> vec2<f32> {
+    return unpack2x16float(word);
+}
+#endif
+
+fn half4(words: vec2<u32>) -> vec4<f32> {
+    return vec4<f32>(half2(words.x), half2(words.y));
+}
+
+// Dot product as four fused multiply-adds on a running sum.
+fn dot_add(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
+    return fma(a.x, b.x, fma(a.y, b.y, fma(a.z, b.z, fma(a.w, b.w, sum))));
+}
+
+// Rounds a float to the nearest half (ties to even) and gives its 16 bits.
+// Written with integers because adapters differ in how pack2x16float rounds,
+// and the KV cache must hold the same bits everywhere.
+fn half_bits(value: f32) -> u32 {
+    let bits = bitcast<u32>(value);
+    let sign = (bits >> 16u) & 0x8000u;
+    let magnitude = bits & 0x7fffffffu;
+    if (magnitude >= 0x7f800000u) {
+        return sign | select(0x7c00u, 0x7e00u, magnitude > 0x7f800000u);
+    }
+    if (magnitude >= 0x477ff000u) {
+        return sign | 0x7c00u;
+    }
+    if (magnitude < 0x38800000u) {
+        // Subnormal half: a unit is 2^-24.
+        if (magnitude < 0x33000001u) {
+            return sign;
+        }
+        let shift = 126u - (magnitude >> 23u);
+        let mantissa = (magnitude & 0x7fffffu) | 0x800000u;
+        let kept = mantissa >> shift;
+        let rest = mantissa & ((1u << shift) - 1u);
+        let tie = 1u << (shift - 1u);
+        let up = select(0u, 1u, rest > tie || (rest == tie && (kept & 1u) == 1u));
+        return sign | (kept + up);
+    }
+    let rebased = magnitude - 0x38000000u;
+    let rounded = rebased + 0xfffu + ((rebased >> 13u) & 1u);
+    return sign | (rounded >> 13u);
+}
+
+fn half_pair(a: f32, b: f32) -> u32 {
+    return half_bits(a) | (half_bits(b) << 16u);
+}

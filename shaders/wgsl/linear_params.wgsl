@@ -1,0 +1,54 @@
+// Parameters and the epilogue that the matrix kernels share.
+//
+// rows is the padded row count of the planes (their stride), rows_out the rows
+// to store (also padded to 32, zeros included), row_offset where they go in y.
+
+struct Params {
+    tokens: u32,
+    chunks: u32,
+    rows: u32,
+    rows_out: u32,
+    x_stride: u32,
+    y_stride: u32,
+    row_offset: u32,
+    glu_offset: u32,
+    norm_width: u32,
+    eps: u32,
+    activation: u32,
+    pad: u32,
+}
+@group(0) @binding(auto) var<uniform> p: Params;
+
+#include "activation.wgsl"
+
+#if GLU
+const ROWS_OUT: u32 = ROWS / 2u;
+#else
+const ROWS_OUT: u32 = ROWS;
+#endif
+
+// The weight row of a lane's slot r. Slots past the matrix repeat its last row.
+fn row_of(row0: u32, r: u32) -> u32 {
+#if GLU
+    if (r >= ROWS_OUT) {
+        return min(row0 + (r - ROWS_OUT) * LANES + p.glu_offset, p.rows - 1u);
+    }
+#endif
+    return min(row0 + r * LANES, p.rows - 1u);
+}
+
+fn store(token: u32, row: u32, value: f32, up: f32) {
+    var out = value;
+#if GLU
+    out = activate(value, p.activation) * up;
+#endif
+    let column = p.row_offset + row;
+#if BIAS
+    out += bias[column];
+#endif
+    let at = token * p.y_stride + column;
+#if RESIDUAL
+    out += residual[at];
+#endif
+    y[at] = out;
+}

@@ -1,0 +1,84 @@
+// Rotary position embedding of queries and keys, and the write of keys and values
+// to the paged cache.
+//
+// Formula, for a pair (a, b) of a head and its angle: (a cos - b sin, b cos + a sin).
+//   Pairs are neighbours, (2i, 2i + 1): models that pair the halves of a head have their
+//   rows reordered at load. Dimensions past `rotary` pass through. Angles come as a table per step, so that every adapter
+//   uses the same bits.
+// Memory: qkv [T][stride] f32 holds q heads, then k heads, then v heads; q [T][q_stride];
+//   in the step buffer slots [T] u32: block * BLOCK + offset of each token, and the
+//   angles as f32 bits: cos [T][rotary / 2], then sin as many.
+// Workgroup: LANES lanes, one vec4 of one head each. Grid: x = vec4 groups, y = tokens.
+// Limits: 5 storage buffers and one uniform.
+
+#include "common.wgsl"
+
+@group(0) @binding(auto) var<storage, read_write> q_out: array<vec4<f32>>;
+#include "cache.wgsl"
+@group(0) @binding(auto) var<storage, read_write> keys: array<Stored>;
+@group(0) @binding(auto) var<storage, read_write> values: array<Stored>;
+@group(0) @binding(auto) var<storage, read_write> qkv: array<vec4<f32>>;
+@group(0) @binding(auto) var<storage, read_write> info: array<u32>;
+
+struct Params {
+    tokens: u32,
+    stride: u32,
+    q_stride: u32,
+    heads: u32,
+    kv_heads: u32,
+    rotary: u32,
+    slots_at: u32,
+    angles_at: u32,
+}
+@group(0) @binding(auto) var<uniform> p: Params;
+
+fn cos_at(token: u32, i: u32) -> f32 {
+    return bitcast<f32>(info[p.angles_at + token * (p.rotary >> 1u) + i]);
+}
+fn sin_at(token: u32, i: u32) -> f32 {
+    return bitcast<f32>(info[p.angles_at + (p.tokens + token) * (p.rotary >> 1u) + i]);
+}
+// One pair after its rotation; pairs past `rotary` pass through.
+fn rotate(token: u32, pair: u32, v: vec2<f32>) -> vec2<f32> {
+    if (pair * 2u >= p.rotary) {
+        return v;
+    }
+    let c = cos_at(token, pair);
+    let s = sin_at(token, pair);
+    return vec2<f32>(v.x * c - v.y * s, v.y * c + v.x * s);
+}
+
+fn rotated(token: u32, head_at: u32, quad: u32) -> vec4<f32> {
+    let own = qkv[head_at + quad];
+    return vec4<f32>(rotate(token, quad * 2u, own.xy), rotate(token, quad * 2u + 1u, own.zw));
+}
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let at = group.x * LANES + lane;
+    let token = group.y;
+    let head = at / HEAD_QUADS;
+    let quad = at % HEAD_QUADS;
+    let row = token * (p.stride >> 2u);
+    let q_quads = p.q_stride >> 2u;
+    if (head < p.heads) {
+        q_out[token * q_quads + at] = rotated(token, row + head * HEAD_QUADS, quad);
+        if (at == 0u) {
+            for (var i = p.heads * HEAD_QUADS; i < q_quads; i++) {
+                q_out[token * q_quads + i] = vec4<f32>(0.0);
+            }
+        }
+        return;
+    }
+    let slot = info[p.slots_at + token];
+    let block = slot / BLOCK;
+    let offset = slot % BLOCK;
+    let kv = head - p.heads;
+    if (kv < p.kv_heads) {
+        let k = rotated(token, row + head * HEAD_QUADS, quad);
+        keys[key_at(block, kv, p.kv_heads, quad, offset)] = stored_make(k);
+    } else if (kv < 2u * p.kv_heads) {
+        let v = qkv[row + head * HEAD_QUADS + quad];
+        values[value_at(block, kv - p.kv_heads, p.kv_heads, quad, offset)] = stored_make(v);
+    }
+}
