@@ -107,8 +107,6 @@ macro_rules! names {
 names! {
     /// A switch that `#if` in a shader asks for.
     Flag {
-        /// The adapter has `shader-f16`; halves convert natively.
-        F16 => "F16",
         /// 4-bit planes.
         Q4 => "Q4",
         /// 8-bit planes with one scale per 32.
@@ -155,6 +153,10 @@ names! {
         Rows => "ROWS",
         /// Tokens a lane owns.
         Cols => "COLS",
+        /// Vectors of four weights in a chunk.
+        Quads => "NV",
+        /// Rows a lane stores: half its rows where they are gate and up pairs.
+        RowsOut => "ROWS_OUT",
         /// Parts that K is split into across a workgroup.
         Splits => "SPLITS",
         /// Invocations of a workgroup, where it differs from the lanes.
@@ -243,9 +245,6 @@ impl Variant {
     /// An unbalanced `#if`, an unknown `#include` or directive, with file and line.
     pub fn source(&self) -> Result<String, Error> {
         let mut text = String::new();
-        if self.has(Flag::F16) {
-            text.push_str("enable f16;\n");
-        }
         for name in Constant::ALL {
             let value = self.get(*name);
             if value > 0 {
@@ -253,7 +252,17 @@ impl Variant {
             }
         }
         let asked = |name: &str| Flag::ALL.iter().any(|f| f.name() == name && self.has(*f));
-        let body = preprocess(self.kernel.name(), self.kernel.template(), &asked, &include)?;
+        let constant = |name: &str| {
+            let found = Constant::ALL.iter().find(|c| c.name() == name)?;
+            Some(self.get(*found)).filter(|value| *value > 0)
+        };
+        let body = preprocess(
+            self.kernel.name(),
+            self.kernel.template(),
+            &asked,
+            &constant,
+            &include,
+        )?;
         text.push_str(&body);
         Ok(text)
     }

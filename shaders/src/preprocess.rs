@@ -1,7 +1,10 @@
-//! A line preprocessor for WGSL: `#if FLAG`, `#else`, `#endif`, `#include "file"`, `@binding(auto)`.
+//! A line preprocessor for WGSL: `#if FLAG`, `#else`, `#endif`, `#include "file"`,
+//! `#repeat name CONSTANT`, `#endrepeat`, `@binding(auto)`.
 //!
 //! WGSL has no conditional compilation, and a bind group's numbers depend on which
 //! optional buffers a variant has, so bindings are numbered in order of appearance.
+//! `#repeat` writes its lines once per number below the constant, with `$name` replaced by it:
+//! some compilers keep arrays in memory where a loop over them is not unrolled.
 
 use std::collections::BTreeSet;
 
@@ -25,6 +28,15 @@ pub enum Error {
         /// The name asked for.
         name: String,
     },
+    /// A `#repeat` over a constant that the variant does not define.
+    UnknownConstant {
+        /// The template's name.
+        file: String,
+        /// Line, from 1.
+        line: usize,
+        /// The name asked for.
+        name: String,
+    },
     /// A directive that is none of the known ones.
     UnknownDirective {
         /// The template's name.
@@ -40,10 +52,19 @@ impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unbalanced { file, line } => {
-                write!(f, "{file}:{line}: unbalanced #if, #else or #endif")
+                write!(
+                    f,
+                    "{file}:{line}: unbalanced #if, #else, #endif, #repeat or #endrepeat"
+                )
             }
             Self::UnknownInclude { file, line, name } => {
                 write!(f, "{file}:{line}: no shader file named {name:?} to include")
+            }
+            Self::UnknownConstant { file, line, name } => {
+                write!(
+                    f,
+                    "{file}:{line}: #repeat over {name:?}, which is not defined"
+                )
             }
             Self::UnknownDirective {
                 file,
@@ -51,7 +72,7 @@ impl std::fmt::Display for Error {
                 directive,
             } => write!(
                 f,
-                "{file}:{line}: unknown directive {directive:?}, known are #if, #else, #endif, #include"
+                "{file}:{line}: unknown directive {directive:?}, known are #if, #else, #endif, #include, #repeat, #endrepeat"
             ),
         }
     }
@@ -61,7 +82,8 @@ impl std::error::Error for Error {}
 
 /// Expands one template.
 ///
-/// `flag` tells whether a flag is set, `include` gives the text of an included file.
+/// `flag` tells whether a flag is set, `constant` gives the value of a constant, `include` the
+/// text of an included file.
 /// A file is included once; later includes of it are empty.
 ///
 /// # Errors
@@ -71,10 +93,12 @@ pub fn preprocess(
     file: &str,
     template: &str,
     flag: &dyn Fn(&str) -> bool,
+    constant: &dyn Fn(&str) -> Option<u32>,
     include: &dyn Fn(&str) -> Option<&'static str>,
 ) -> Result<String, Error> {
     let mut expander = Expander {
         flag,
+        constant,
         include,
         included: BTreeSet::new(),
         bindings: 0,
@@ -86,6 +110,7 @@ pub fn preprocess(
 
 struct Expander<'a> {
     flag: &'a dyn Fn(&str) -> bool,
+    constant: &'a dyn Fn(&str) -> Option<u32>,
     include: &'a dyn Fn(&str) -> Option<&'static str>,
     included: BTreeSet<String>,
     bindings: u32,
@@ -100,8 +125,11 @@ impl Expander<'_> {
             file: file.to_string(),
             line,
         };
-        for (index, text) in template.lines().enumerate() {
-            let line = index + 1;
+        let lines: Vec<&str> = template.lines().collect();
+        let mut next = 0;
+        while let Some(text) = lines.get(next) {
+            next += 1;
+            let line = next;
             let trimmed = text.trim_start();
             if !trimmed.starts_with('#') {
                 if open.iter().all(|taken| *taken) {
@@ -119,15 +147,33 @@ impl Expander<'_> {
                 "#endif" => {
                     open.pop().ok_or_else(|| unbalanced(line))?;
                 }
+                "#repeat" => {
+                    let end = block_end(&lines, next).ok_or_else(|| unbalanced(line))?;
+                    let body = lines[next..end].join("\n");
+                    next = end + 1;
+                    if open.iter().all(|taken| *taken) {
+                        let (name, constant) = rest.trim().split_once(' ').unwrap_or((rest, ""));
+                        let count =
+                            (self.constant)(constant).ok_or_else(|| Error::UnknownConstant {
+                                file: file.to_string(),
+                                line,
+                                name: constant.to_string(),
+                            })?;
+                        for number in 0..count {
+                            let own = body.replace(&format!("${name}"), &number.to_string());
+                            self.expand(file, &own)?;
+                        }
+                    }
+                }
+                "#endrepeat" => return Err(unbalanced(line)),
                 "#include" => {
                     let name = rest.trim().trim_matches('"');
                     if open.iter().all(|taken| *taken) && self.included.insert(name.to_string()) {
-                        let text =
-                            (self.include)(name).ok_or_else(|| Error::UnknownInclude {
-                                file: file.to_string(),
-                                line,
-                                name: name.to_string(),
-                            })?;
+                        let text = (self.include)(name).ok_or_else(|| Error::UnknownInclude {
+                            file: file.to_string(),
+                            line,
+                            name: name.to_string(),
+                        })?;
                         self.expand(name, text)?;
                     }
                 }
@@ -164,14 +210,36 @@ impl Expander<'_> {
     }
 }
 
+/// The index of the `#endrepeat` that ends the block starting at `from`.
+fn block_end(lines: &[&str], from: usize) -> Option<usize> {
+    let mut depth = 1;
+    for (index, text) in lines.iter().enumerate().skip(from) {
+        let text = text.trim_start();
+        if text.starts_with("#repeat") {
+            depth += 1;
+        } else if text.starts_with("#endrepeat") {
+            depth -= 1;
+            if depth == 0 {
+                return Some(index);
+            }
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn run(template: &str, flags: &[&str]) -> Result<String, Error> {
-        preprocess("test", template, &|name| flags.contains(&name), &|name| {
-            (name == "a.wgsl").then_some("included\n@binding(auto)")
-        })
+        let constant = |name: &str| (name == "TWO").then_some(2);
+        preprocess(
+            "test",
+            template,
+            &|name| flags.contains(&name),
+            &constant,
+            &|name| (name == "a.wgsl").then_some("included\n@binding(auto)"),
+        )
     }
 
     #[test]
@@ -198,14 +266,24 @@ mod tests {
     }
 
     #[test]
+    fn a_repeat_writes_its_lines_per_number_and_nests() {
+        let text =
+            "#repeat i TWO\na$i\n#repeat j TWO\n#if A\nb$i$j\n#endif\n#endrepeat\n#endrepeat";
+        assert_eq!(run(text, &["A"]).unwrap(), "a0\nb00\nb01\na1\nb10\nb11\n");
+        assert_eq!(run(text, &[]).unwrap(), "a0\na1\n");
+        assert!(run("#repeat i THREE\n#endrepeat", &[]).is_err());
+        assert!(run("#repeat i TWO", &[]).is_err());
+    }
+
+    #[test]
     fn mistakes_name_file_and_line() {
         assert_eq!(
             run("#if A\nx", &[]).unwrap_err().to_string(),
-            "test:2: unbalanced #if, #else or #endif"
+            "test:2: unbalanced #if, #else, #endif, #repeat or #endrepeat"
         );
         assert_eq!(
             run("x\n#endif", &[]).unwrap_err().to_string(),
-            "test:2: unbalanced #if, #else or #endif"
+            "test:2: unbalanced #if, #else, #endif, #repeat or #endrepeat"
         );
         assert_eq!(
             run("#include \"b.wgsl\"", &[]).unwrap_err().to_string(),
@@ -213,7 +291,7 @@ mod tests {
         );
         assert_eq!(
             run("#define A", &[]).unwrap_err().to_string(),
-            "test:1: unknown directive \"#define\", known are #if, #else, #endif, #include"
+            "test:1: unknown directive \"#define\", known are #if, #else, #endif, #include, #repeat, #endrepeat"
         );
     }
 }

@@ -22,14 +22,14 @@ type Axes = (
 
 fn axes(kernel: Kernel) -> Axes {
     match kernel {
-        Kernel::Embed => (&["F16"], LAYOUTS, &[&[("LANES", 8)], &[("LANES", 64)]]),
+        Kernel::Embed => (&[], LAYOUTS, &[&[("LANES", 8)], &[("LANES", 64)]]),
         Kernel::RmsNorm => (
             &["SHARED"],
             &[&[]],
             &[&[("LANES", 1)], &[("LANES", 64)], &[("LANES", 256)]],
         ),
         Kernel::LinearLane => (
-            &["F16", "NORM", "GLU", "BIAS", "RESIDUAL"],
+            &["NORM", "GLU", "BIAS", "RESIDUAL"],
             LAYOUTS,
             &[
                 &[("LANES", 8), ("ROWS", 8), ("COLS", 1)],
@@ -37,38 +37,64 @@ fn axes(kernel: Kernel) -> Axes {
             ],
         ),
         Kernel::LinearSplit => (
-            &["F16", "NORM", "BIAS", "RESIDUAL"],
+            &["NORM", "BIAS", "RESIDUAL"],
             LAYOUTS,
-            &[&[("LANES", 32), ("ROWS", 1), ("COLS", 4), ("SPLITS", 8), ("WORKGROUP", 256)]],
+            &[&[
+                ("LANES", 32),
+                ("ROWS", 1),
+                ("COLS", 4),
+                ("SPLITS", 8),
+                ("WORKGROUP", 256),
+            ]],
         ),
         Kernel::LinearTile => (
-            &["F16", "GLU", "BIAS", "RESIDUAL"],
+            &["GLU", "BIAS", "RESIDUAL"],
             LAYOUTS,
             &[&[("LANES", 1), ("ROWS", 2)]],
         ),
         Kernel::RopeKv => (
-            &["F16", "KV_F16"],
+            &["KV_F16"],
             &[&[]],
             &[&[("LANES", 8), ("HEAD_QUADS", 16), ("BLOCK", 32)]],
         ),
         Kernel::Attention => (
-            &["F16", "KV_F16"],
+            &["KV_F16"],
             &[&[]],
             &[
-                &[("LANES", 8), ("HEAD_QUADS", 16), ("BLOCK", 32), ("GROUP", 3), ("TOKENS", 4)],
-                &[("LANES", 32), ("HEAD_QUADS", 64), ("BLOCK", 32), ("GROUP", 8), ("TOKENS", 1)],
-                &[("LANES", 32), ("HEAD_QUADS", 2), ("BLOCK", 32), ("GROUP", 1), ("TOKENS", 1)],
+                &[
+                    ("LANES", 8),
+                    ("HEAD_QUADS", 16),
+                    ("BLOCK", 32),
+                    ("GROUP", 3),
+                    ("TOKENS", 4),
+                ],
+                &[
+                    ("LANES", 32),
+                    ("HEAD_QUADS", 64),
+                    ("BLOCK", 32),
+                    ("GROUP", 8),
+                    ("TOKENS", 1),
+                ],
+                &[
+                    ("LANES", 32),
+                    ("HEAD_QUADS", 2),
+                    ("BLOCK", 32),
+                    ("GROUP", 1),
+                    ("TOKENS", 1),
+                ],
             ],
         ),
         Kernel::Glu | Kernel::AdjustLogits => (&[], &[&[]], &[&[("LANES", 64)]]),
-        Kernel::SelectGroups
-        | Kernel::SelectBest
-        | Kernel::SelectTopGroups
-        | Kernel::SelectTop => (
-            &[],
-            &[&[]],
-            &[&[("LANES", 8), ("EACH", 32)], &[("LANES", 32), ("EACH", 64)]],
-        ),
+        Kernel::SelectGroups | Kernel::SelectBest | Kernel::SelectTopGroups | Kernel::SelectTop => {
+            (
+                &[],
+                &[&[]],
+                &[
+                    &[("LANES", 8), ("EACH", 32)],
+                    &[("LANES", 32), ("EACH", 64)],
+                ],
+            )
+        }
     }
 }
 
@@ -86,6 +112,25 @@ fn variants(kernel: Kernel) -> Vec<Variant> {
                 for (name, value) in *set {
                     let name = Constant::ALL.iter().find(|c| c.name() == *name).unwrap();
                     variant = variant.constant(*name, *value);
+                }
+                let glu_mask = free
+                    .iter()
+                    .position(|f| *f == "GLU")
+                    .map_or(0, |bit| 1 << bit);
+                if let Some(layout) = group.first() {
+                    let quads = match *layout {
+                        "Q4" => 8,
+                        "Q8" | "Q8G" => 4,
+                        "F32W" => 1,
+                        _ => 2,
+                    };
+                    variant = variant.constant(Constant::Quads, quads);
+                }
+                let rows = variant.get(Constant::Rows);
+                if rows > 0 {
+                    let halved = mask & glu_mask != 0;
+                    variant =
+                        variant.constant(Constant::RowsOut, if halved { rows / 2 } else { rows });
                 }
                 for flag in *group {
                     variant = variant.flag(flag_named(flag));
@@ -108,9 +153,12 @@ fn every_variant_is_valid_wgsl_within_base_limits() {
             let source = variant.source().unwrap();
             let module = naga::front::wgsl::parse_str(&source)
                 .unwrap_or_else(|e| panic!("{variant:?}: {}", e.emit_to_string(&source)));
-            let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_FLOAT16_IN_FLOAT32)
-                .validate(&module)
-                .unwrap_or_else(|e| panic!("{variant:?}: {}", e.emit_to_string(&source)));
+            let info = Validator::new(
+                ValidationFlags::all(),
+                Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+            )
+            .validate(&module)
+            .unwrap_or_else(|e| panic!("{variant:?}: {}", e.emit_to_string(&source)));
             let storage = module
                 .global_variables
                 .iter()
@@ -125,7 +173,10 @@ fn every_variant_is_valid_wgsl_within_base_limits() {
                 .filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup)
                 .map(|(_, v)| layouter[v.ty].size)
                 .sum();
-            assert!(workgroup <= 16384, "{variant:?} takes {workgroup} bytes of workgroup memory");
+            assert!(
+                workgroup <= 16384,
+                "{variant:?} takes {workgroup} bytes of workgroup memory"
+            );
             let entry = &module.entry_points[0];
             let lanes: u32 = entry.workgroup_size.iter().product();
             assert!(lanes <= 256, "{variant:?} has {lanes} invocations");
@@ -140,7 +191,7 @@ fn every_variant_is_valid_wgsl_within_base_limits() {
             count += 1;
         }
     }
-    assert!(count > 500, "only {count} variants were checked");
+    assert!(count > 200, "only {count} variants were checked");
 }
 
 #[test]
@@ -154,7 +205,11 @@ fn every_kernel_file_opens_with_its_header() {
         let path = format!("{}/wgsl/{}.wgsl", env!("CARGO_MANIFEST_DIR"), kernel.name());
         let text = std::fs::read_to_string(path).unwrap();
         for part in ["Workgroup:", "Limits:", "Grid:"] {
-            assert!(text.contains(part), "{} does not state {part}", kernel.name());
+            assert!(
+                text.contains(part),
+                "{} does not state {part}",
+                kernel.name()
+            );
         }
     }
 }

@@ -1,17 +1,12 @@
 // Helpers that every kernel includes.
 //
-// half2: two halves of one word as floats. With `F16` the adapter's own type
-// converts; without it WGSL's core unpacking does. Both are exact.
+// half2: two halves of one word as floats, exactly. It uses WGSL's core unpacking on
+// every adapter: bitcast<vec2<f16>> gives wrong values on some of those with
+// shader-f16 (lavapipe of Mesa 22.3 is one).
 
-#if F16
-fn half2(word: u32) -> vec2<f32> {
-    return vec2<f32>(bitcast<vec2<f16>>(word));
-}
-#else
 fn half2(word: u32) -> vec2<f32> {
     return unpack2x16float(word);
 }
-#endif
 
 fn half4(words: vec2<u32>) -> vec4<f32> {
     return vec4<f32>(half2(words.x), half2(words.y));

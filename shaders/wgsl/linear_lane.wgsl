@@ -34,74 +34,88 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let col0 = group.y * COLS;
     let x_quads = p.x_stride >> 2u;
 
-    var acc: array<array<f32, COLS>, ROWS>;
+#repeat c COLS
+    // Tokens past the last repeat it; their results are not stored.
+    let base_$c = min(col0 + $cu, p.tokens - 1u) * x_quads;
 #if NORM
-    var squares: array<f32, COLS>;
+    var squares_$c = 0.0;
 #endif
+#repeat r ROWS
+    var acc_$r_$c = 0.0;
+#endrepeat
+#endrepeat
+#repeat r ROWS
+    let row_$r = row_of(row0, $ru);
+#endrepeat
     for (var chunk = 0u; chunk < p.chunks; chunk++) {
-        var xs: array<array<vec4<f32>, NV>, COLS>;
-#if HAS_MIN
-        var x_sum: array<f32, COLS>;
-#endif
-        for (var c = 0u; c < COLS; c++) {
-            // Tokens past the last repeat it; their results are not stored.
-            let base = min(col0 + c, p.tokens - 1u) * x_quads + chunk * NV;
-            for (var i = 0u; i < NV; i++) {
-                var v = x[base + i];
+#repeat c COLS
+#repeat i NV
 #if NORM
-                squares[c] = dot_add(v, v, squares[c]);
-                v = v * gain[chunk * NV + i];
-#endif
-                xs[c][i] = v;
-#if HAS_MIN
-                x_sum[c] += (v.x + v.y) + (v.z + v.w);
-#endif
-            }
-        }
-        for (var r = 0u; r < ROWS; r++) {
-            let row = row_of(row0, r);
-            let q = unpack(quants[chunk * p.rows + row]);
-#if QUANTIZED
-            let a = affine(chunk, row, p.rows);
-#endif
-            for (var c = 0u; c < COLS; c++) {
-#if QUANTIZED
-                var sum = 0.0;
-                for (var i = 0u; i < NV; i++) {
-                    sum = dot_add(q[i], xs[c][i], sum);
-                }
-#if HAS_MIN
-                acc[r][c] = fma(a.x, sum, fma(a.y, x_sum[c], acc[r][c]));
+        let raw_$c_$i = x[base_$c + chunk * NV + $iu];
+        squares_$c = dot_add(raw_$c_$i, raw_$c_$i, squares_$c);
+        let x_$c_$i = raw_$c_$i * gain[chunk * NV + $iu];
 #else
-                acc[r][c] = fma(a.x, sum, acc[r][c]);
+        let x_$c_$i = x[base_$c + chunk * NV + $iu];
+#endif
+#endrepeat
+#if HAS_MIN
+        var sum_$c = vec4<f32>(0.0);
+#repeat i NV
+        sum_$c += x_$c_$i;
+#endrepeat
+        let x_sum_$c = (sum_$c.x + sum_$c.y) + (sum_$c.z + sum_$c.w);
+#endif
+#endrepeat
+#repeat r ROWS
+        {
+            let q = unpack(quants[chunk * p.rows + row_$r]);
+#if QUANTIZED
+            let a = affine(chunk, row_$r, p.rows);
+#endif
+#repeat c COLS
+#if QUANTIZED
+            var dot_$c = 0.0;
+#repeat i NV
+            dot_$c = dot_add(q[$i], x_$c_$i, dot_$c);
+#endrepeat
+#if HAS_MIN
+            acc_$r_$c = fma(a.x, dot_$c, fma(a.y, x_sum_$c, acc_$r_$c));
+#else
+            acc_$r_$c = fma(a.x, dot_$c, acc_$r_$c);
 #endif
 #else
-                for (var i = 0u; i < NV; i++) {
-                    acc[r][c] = dot_add(q[i], xs[c][i], acc[r][c]);
-                }
+#repeat i NV
+            acc_$r_$c = dot_add(q[$i], x_$c_$i, acc_$r_$c);
+#endrepeat
 #endif
-            }
+#endrepeat
         }
+#endrepeat
     }
 
-    for (var c = 0u; c < COLS; c++) {
-        let token = col0 + c;
-        if (token >= p.tokens) {
-            break;
-        }
+#repeat c COLS
+    if (col0 + $cu < p.tokens) {
         var factor = 1.0;
 #if NORM
-        factor = inverseSqrt(squares[c] / f32(p.norm_width) + bitcast<f32>(p.eps));
+        factor = inverseSqrt(squares_$c / f32(p.norm_width) + bitcast<f32>(p.eps));
 #endif
-        for (var r = 0u; r < ROWS_OUT; r++) {
-            let row = row0 + r * LANES;
-            if (row < p.rows_out) {
 #if GLU
-                store(token, row, acc[r][c] * factor, acc[r + ROWS_OUT][c] * factor);
-#else
-                store(token, row, acc[r][c] * factor, 0.0);
-#endif
-            }
+        var gates: array<f32, ROWS>;
+#repeat r ROWS
+        gates[$r] = acc_$r_$c * factor;
+#endrepeat
+#repeat r ROWS_OUT
+        if (row0 + $ru * LANES < p.rows_out) {
+            store(col0 + $cu, row0 + $ru * LANES, gates[$r], gates[$ru + ROWS_OUT]);
         }
+#endrepeat
+#else
+#repeat r ROWS
+        if (row0 + $ru * LANES < p.rows_out) {
+            store(col0 + $cu, row0 + $ru * LANES, acc_$r_$c * factor, 0.0);
+        }
+#endrepeat
+#endif
     }
+#endrepeat
 }

@@ -21,12 +21,6 @@ struct Params {
 
 #include "activation.wgsl"
 
-#if GLU
-const ROWS_OUT: u32 = ROWS / 2u;
-#else
-const ROWS_OUT: u32 = ROWS;
-#endif
-
 // The weight row of a lane's slot r. Slots past the matrix repeat its last row.
 fn row_of(row0: u32, r: u32) -> u32 {
 #if GLU

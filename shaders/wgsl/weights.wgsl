@@ -47,7 +47,6 @@ fn bytes_i(word: u32) -> vec4<f32> {
 }
 
 #if Q4
-const NV: u32 = 8u;
 fn unpack(w: vec4<u32>) -> array<vec4<f32>, 8> {
     let lo = w & vec4<u32>(0x0f0f0f0fu);
     let hi = (w >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu);
@@ -66,13 +65,11 @@ fn affine(chunk: u32, row: u32, rows: u32) -> vec2<f32> {
 #endif
 
 #if Q8
-const NV: u32 = 4u;
 fn affine(chunk: u32, row: u32, rows: u32) -> vec2<f32> {
     return vec2<f32>(scales[(chunk >> 1u) * rows + row], 0.0);
 }
 #endif
 #if Q8G
-const NV: u32 = 4u;
 fn affine(chunk: u32, row: u32, rows: u32) -> vec2<f32> {
     return scales[chunk * rows + row];
 }
@@ -84,14 +81,12 @@ fn unpack(w: vec4<u32>) -> array<vec4<f32>, 4> {
 #endif
 
 #if F16W
-const NV: u32 = 2u;
 fn unpack(w: vec4<u32>) -> array<vec4<f32>, 2> {
     return array<vec4<f32>, 2>(half4(w.xy), half4(w.zw));
 }
 #endif
 
 #if BF16W
-const NV: u32 = 2u;
 fn bf2(word: u32) -> vec2<f32> {
     return vec2<f32>(bitcast<f32>(word << 16u), bitcast<f32>(word & 0xffff0000u));
 }
@@ -101,7 +96,6 @@ fn unpack(w: vec4<u32>) -> array<vec4<f32>, 2> {
 #endif
 
 #if F32W
-const NV: u32 = 1u;
 fn unpack(w: vec4<u32>) -> array<vec4<f32>, 1> {
     return array<vec4<f32>, 1>(bitcast<vec4<f32>>(w));
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Raw, safetensors};
-use fireside_formats::{DType, WeightFile, write::GgufWriter};
+use fireside_formats::{DType, Gguf, WeightFile, write::GgufWriter};
 
 /// What a reader says about these bytes; also that it says so on one line.
 fn gguf(file: impl Into<Vec<u8>>) -> String {
@@ -109,6 +109,27 @@ fn lengths_that_overflow() {
     assert_eq!(
         entry(|raw| raw.u32(9).u32(8).u64(1000)),
         "metadata key 'key' claims an array of 1000 elements, more than the file can hold"
+    );
+}
+
+#[test]
+fn headers_larger_than_any_model_needs() {
+    let huge = |file: Raw| Gguf::parse(&file.0, 1 << 42).unwrap_err().to_string();
+    assert_eq!(
+        huge(Raw::gguf(3, 0, 1).u64(200 << 20)),
+        "header is larger than 134217728 bytes, the most that is accepted"
+    );
+    assert_eq!(
+        huge(Raw::gguf(3, 1 << 20, 0)),
+        "header claims 1048576 tensors, at most 262144 fit here"
+    );
+    assert_eq!(
+        huge(Raw::gguf(3, 0, 1 << 20)),
+        "header claims 1048576 metadata entries, at most 65536 fit here"
+    );
+    assert_eq!(
+        huge(Raw::gguf(3, 0, 1).u64(1 << 20)),
+        "the header needs at least the first 1048608 bytes of the file, got 32"
     );
 }
 

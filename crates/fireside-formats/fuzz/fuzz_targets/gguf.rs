@@ -18,7 +18,9 @@ fuzz_target!(|data: &[u8]| {
     if let Err(FormatError::NeedMoreBytes { needed, got }) = Gguf::parse(half, size) {
         assert!(needed > got && needed <= size);
     }
-    let Ok(weights) = WeightFile::from_gguf("fuzz", data) else { return };
+    let Ok(weights) = WeightFile::from_gguf("fuzz", data) else {
+        return;
+    };
     for tensor in weights.tensors() {
         let read = weights.read_f32(&tensor.name);
         assert_eq!(read.is_ok(), tensor.dtype.is_weight());

@@ -12,7 +12,9 @@ fuzz_target!(|data: &[u8]| {
         assert!(needed > got && needed <= size);
     }
     let files = [("fuzz".to_owned(), data)];
-    let Ok(weights) = WeightFile::from_safetensors(files) else { return };
+    let Ok(weights) = WeightFile::from_safetensors(files) else {
+        return;
+    };
     for tensor in weights.tensors() {
         let read = weights.read_f32(&tensor.name);
         assert_eq!(read.is_ok(), tensor.dtype.is_weight());

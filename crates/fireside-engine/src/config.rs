@@ -1,0 +1,59 @@
+//! The settings of an engine.
+
+use crate::{Error, ExecutorLimits};
+
+/// How an engine batches and samples.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// Most tokens in a step, 512 by default. More make long prompts faster, and the steps of those
+    /// that generate meanwhile slower.
+    pub step_tokens: usize,
+    /// Most sequences that run at once, 16 by default.
+    pub max_running: usize,
+    /// Most sequences that wait, 1024 by default.
+    pub max_waiting: usize,
+    /// Candidates that the device gives where filters need them, 64 by default. A `top_k` above it
+    /// needs the whole row of logits for each token.
+    pub candidates: usize,
+    /// Where the seeds of requests without one come from; the clock by default.
+    pub seed: Option<u64>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            step_tokens: 512,
+            max_running: 16,
+            max_waiting: 1024,
+            candidates: 64,
+            seed: None,
+        }
+    }
+}
+
+impl EngineConfig {
+    /// The settings within the executor's limits, so that every running sequence can have a token in
+    /// each step.
+    pub(crate) fn within(mut self, limits: &ExecutorLimits) -> Result<Self, Error> {
+        let sizes = [
+            ("step_tokens", self.step_tokens),
+            ("max_running", self.max_running),
+            ("max_waiting", self.max_waiting),
+            ("candidates", self.candidates),
+            ("the executor's vocab", limits.vocab),
+            ("the executor's context", limits.context),
+            ("the executor's blocks", limits.blocks),
+            ("the executor's step_tokens", limits.step_tokens),
+            ("the executor's step_sequences", limits.step_sequences),
+        ];
+        if let Some((field, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
+            return Err(Error::invalid(field, 0, "at least 1"));
+        }
+        self.step_tokens = self.step_tokens.min(limits.step_tokens);
+        self.max_running = self
+            .max_running
+            .min(limits.step_sequences)
+            .min(self.step_tokens);
+        Ok(self)
+    }
+}

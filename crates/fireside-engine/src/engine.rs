@@ -1,0 +1,502 @@
+//! The step loop: requests in, events out.
+
+use std::collections::BTreeMap;
+
+use fireside_model::step::{Chunk, Selected, Step};
+use fireside_tokenizer::Tokenizer;
+use web_time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::defaults::Resolved;
+use crate::event::{EngineStats, Event, FinishReason, Finished, Token};
+use crate::generation::{Generation, Start, mix};
+use crate::sample::Outcome;
+use crate::scheduler::{Budget, Plan, PlannedChunk, Scheduler};
+use crate::sequence::{Sequence, SequenceId};
+use crate::{
+    EngineConfig, Error, Executor, ExecutorError, ExecutorLimits, GenerationDefaults, ParamLimits,
+    Request, RequestId,
+};
+
+/// Generates text for many requests at once, over one executor.
+///
+/// Requests may come and go between any two steps. The result of a request does not depend on the
+/// others in the step. Nothing runs by itself: the owner calls [`step`](Self::step) and hands on
+/// the events, so there is never more than one step's worth of them.
+#[derive(Debug)]
+pub struct Engine<E> {
+    executor: E,
+    limits: ExecutorLimits,
+    tokenizer: Tokenizer,
+    defaults: GenerationDefaults,
+    config: EngineConfig,
+    /// Tokens that end a generation, ascending.
+    eos: Vec<u32>,
+    scheduler: Scheduler,
+    generations: BTreeMap<SequenceId, Generation>,
+    /// How many sequences of each request are under way.
+    requests: BTreeMap<RequestId, usize>,
+    /// Ends of sequences that have nothing to run, for the next step to give.
+    ended: Vec<SequenceId>,
+    next_request: u64,
+    next_sequence: u64,
+    seed: u64,
+    stats: EngineStats,
+}
+
+impl<E: Executor> Engine<E> {
+    /// An engine over an executor, with the model's tokenizer and its generation defaults.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidParameter`] if a setting or a limit of the executor is 0.
+    pub fn new(
+        executor: E,
+        tokenizer: Tokenizer,
+        defaults: GenerationDefaults,
+        config: EngineConfig,
+    ) -> Result<Self, Error> {
+        let limits = executor.limits();
+        let config = config.within(&limits)?;
+        let declared = defaults.eos_token_id.iter().flatten();
+        let mut eos: Vec<u32> = declared
+            .filter_map(|id| u32::try_from(*id).ok())
+            .chain(tokenizer.special_tokens().stop.iter().copied())
+            .filter(|id| (*id as usize) < limits.vocab)
+            .collect();
+        eos.sort_unstable();
+        eos.dedup();
+        let budget = Budget {
+            tokens: config.step_tokens,
+            sequences: config.max_running,
+        };
+        Ok(Self {
+            scheduler: Scheduler::new(budget, limits.blocks),
+            seed: config.seed.unwrap_or_else(clock_seed),
+            executor,
+            limits,
+            tokenizer,
+            defaults,
+            config,
+            eos,
+            generations: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            ended: Vec::new(),
+            next_request: 0,
+            next_sequence: 0,
+            stats: EngineStats::default(),
+        })
+    }
+
+    /// Sees whether a request can be run at all, without taking it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`submit`](Self::submit), but for [`Error::QueueFull`].
+    pub fn check(&self, request: &Request) -> Result<(), Error> {
+        self.resolve(request).map(drop)
+    }
+
+    /// Takes a request; its events come from the steps that follow.
+    ///
+    /// The sequences of a request with `num_return_sequences` are as good as separate ones.
+    ///
+    /// # Errors
+    ///
+    /// If a parameter means nothing, the prompt is empty, has unknown tokens or exceeds the context,
+    /// the cache is too small for it, or too many sequences wait.
+    pub fn submit(&mut self, request: &Request) -> Result<RequestId, Error> {
+        let (resolved, most) = self.resolve(request)?;
+        let waiting = self.scheduler.waiting() + self.ended.len();
+        if waiting.saturating_add(resolved.sequences) > self.config.max_waiting {
+            return Err(Error::QueueFull {
+                waiting,
+                wanted: resolved.sequences,
+                limit: self.config.max_waiting,
+            });
+        }
+        let id = RequestId(self.next_request);
+        let seed = resolved.seed.unwrap_or_else(|| mix(self.seed ^ mix(id.0)));
+        let arrived = Instant::now();
+        let generations = (0..resolved.sequences)
+            .map(|index| {
+                let eos = &self.eos;
+                let candidates = self.config.candidates;
+                let start = Start {
+                    id,
+                    index,
+                    seed,
+                    most,
+                    eos,
+                    candidates,
+                    arrived,
+                };
+                Generation::new(&start, request, &resolved, &self.tokenizer)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+
+        self.next_request += 1;
+        self.requests.insert(id, generations.len());
+        for generation in generations {
+            let sequence_id = SequenceId(self.next_sequence);
+            self.next_sequence += 1;
+            self.generations.insert(sequence_id, generation);
+            // The last token is not run, so it needs no position.
+            let positions = request.prompt.len() + most.saturating_sub(1);
+            let sequence = Sequence::new(sequence_id, request.prompt.clone(), positions);
+            if most == 0 || self.scheduler.add(sequence).is_err() {
+                self.ended.push(sequence_id);
+            }
+        }
+        Ok(id)
+    }
+
+    /// Ends a request and frees its blocks at once. Gives the end of each of its sequences that was
+    /// under way; there are no further events of it.
+    pub fn cancel(&mut self, id: RequestId) -> Vec<Finished> {
+        if !self.requests.contains_key(&id) {
+            return Vec::new();
+        }
+        let sequences: Vec<SequenceId> = self
+            .generations
+            .iter()
+            .filter(|(_, generation)| generation.request == id)
+            .map(|(sequence, _)| *sequence)
+            .collect();
+        sequences
+            .into_iter()
+            .filter_map(|sequence| self.finish(sequence, FinishReason::Cancelled))
+            .collect()
+    }
+
+    /// Whether any request is under way.
+    pub fn has_work(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
+    /// Number of requests under way.
+    pub(crate) fn under_way(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Counts of the engine.
+    pub fn stats(&self) -> EngineStats {
+        EngineStats {
+            waiting: self.scheduler.waiting(),
+            running: self.scheduler.running(),
+            free_blocks: self.scheduler.pool().free(),
+            total_blocks: self.scheduler.pool().total(),
+            ..self.stats
+        }
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The executor.
+    pub fn executor(&self) -> &E {
+        &self.executor
+    }
+
+    /// The executor, for instance to read its counters. Steps are the engine's alone to run.
+    pub fn executor_mut(&mut self) -> &mut E {
+        &mut self.executor
+    }
+
+    /// The executor's sizes.
+    pub fn limits(&self) -> ExecutorLimits {
+        self.limits
+    }
+
+    /// The settings, within the executor's limits.
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    /// The tokens that end a generation: those of the tokenizer and of the generation defaults.
+    pub fn eos_tokens(&self) -> &[u32] {
+        &self.eos
+    }
+
+    /// Runs one step and gives what happened in it. Without work it gives nothing at once.
+    ///
+    /// A sequence that fails alone (its logits are not numbers) is an [`Event::Failed`]; the others
+    /// go on. Dropping the future loses nothing: the next call runs the same step again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Executor`] if the executor fails. All requests are then ended, without events of
+    /// their own, and the error lists them; the engine is empty and takes new ones.
+    pub async fn step(&mut self) -> Result<Vec<Event>, Error> {
+        let plan = self.scheduler.plan();
+        for id in &plan.preempted {
+            self.stats.preemptions += 1;
+            if let Some(generation) = self.generations.get_mut(id) {
+                generation.preempted();
+            }
+        }
+        let mut events = Vec::new();
+        if !plan.chunks.is_empty() {
+            let step = self.build(&plan);
+            let rows: usize = step.chunks.iter().map(|chunk| chunk.rows.len()).sum();
+            let selected = match self.executor.step(&step).await {
+                Ok(selected) => {
+                    check_results(&step, &selected, rows, self.limits.vocab).map(|()| selected)
+                }
+                Err(error) => Err(error),
+            };
+            match selected {
+                Ok(selected) => self.take(&plan, selected, &mut events),
+                Err(source) => return Err(self.abandon(source)),
+            }
+        }
+        for id in std::mem::take(&mut self.ended) {
+            events.extend(self.finish(id, FinishReason::Length).map(Event::Finished));
+        }
+        Ok(events)
+    }
+
+    /// The step of a plan.
+    fn build(&mut self, plan: &Plan) -> Step {
+        let now = Instant::now();
+        let mut step = Step::default();
+        for planned in &plan.chunks {
+            let Some(sequence) = self.scheduler.running_sequence(planned.id) else {
+                continue;
+            };
+            let Some(generation) = self.generations.get_mut(&planned.id) else {
+                continue;
+            };
+            generation.started(now);
+            let end = planned.start + planned.len;
+            let mut rows = Vec::new();
+            if planned.selects {
+                rows.push((planned.len - 1, generation.row()));
+            }
+            step.chunks.push(Chunk {
+                tokens: sequence.tokens()[planned.start..end].to_vec(),
+                start: planned.start,
+                blocks: sequence.table.covering(end),
+                rows,
+            });
+        }
+        step
+    }
+
+    /// Takes the results of a step.
+    fn take(&mut self, plan: &Plan, selected: Vec<Selected>, events: &mut Vec<Event>) {
+        self.stats.steps += 1;
+        let mut selected = selected.into_iter();
+        for planned in &plan.chunks {
+            if let Some(sequence) = self.scheduler.running_sequence_mut(planned.id) {
+                sequence.advance(planned.len);
+            }
+            let generates = self
+                .generations
+                .get(&planned.id)
+                .is_some_and(|g| g.generated > 0);
+            let decoded = usize::from(generates && planned.selects);
+            self.stats.prefill_tokens += (planned.len - decoded) as u64;
+            if planned.selects
+                && let Some(selected) = selected.next()
+            {
+                self.take_row(planned, &selected, events);
+            }
+        }
+    }
+
+    /// Takes the result of one row.
+    fn take_row(&mut self, planned: &PlannedChunk, selected: &Selected, events: &mut Vec<Event>) {
+        let id = planned.id;
+        let Some(generation) = self.generations.get_mut(&id) else {
+            return;
+        };
+        let (request, index) = (generation.request, generation.index);
+        let position = planned.start + planned.len - 1;
+        let fail = |error| Event::Failed {
+            request,
+            index,
+            error,
+        };
+
+        let selection = &selected.selection;
+        let excluded = selection.broken == 0 && selection.token == u32::MAX;
+        let sums = [
+            selection.max,
+            selection.log_sum_exp,
+            selection.tempered_log_sum_exp,
+        ];
+        if selection.broken > 0 || (!excluded && sums.iter().any(|sum| !sum.is_finite())) {
+            let count = selection.broken.max(1);
+            events.push(fail(Error::BrokenLogits {
+                request,
+                index,
+                position,
+                count,
+            }));
+            self.remove(id);
+            return;
+        }
+        let choice = match generation.choose(selected, self.limits.vocab) {
+            Outcome::Chosen(choice) if (choice.token as usize) < self.limits.vocab => choice,
+            Outcome::NeedsLogits => {
+                self.stats.fallbacks += 1;
+                if let Some(sequence) = self.scheduler.running_sequence_mut(id) {
+                    sequence.repeat_last();
+                }
+                return;
+            }
+            Outcome::NoToken | Outcome::Chosen(_) => {
+                events.push(fail(Error::NoToken {
+                    request,
+                    index,
+                    position,
+                }));
+                self.remove(id);
+                return;
+            }
+        };
+        let accepted = generation.accept(&choice);
+        self.stats.generated_tokens += 1;
+        events.push(Event::Token(Token {
+            request,
+            index,
+            id: choice.token,
+            text: accepted.text,
+            logprob: choice.logprob,
+            top_logprobs: choice.top,
+        }));
+        match accepted.finish {
+            Some(reason) => events.extend(self.finish(id, reason).map(Event::Finished)),
+            None => {
+                if let Some(sequence) = self.scheduler.running_sequence_mut(id) {
+                    sequence.push(choice.token);
+                }
+            }
+        }
+    }
+
+    /// Ends a sequence.
+    fn finish(&mut self, id: SequenceId, reason: FinishReason) -> Option<Finished> {
+        let (generation, request_is_done) = self.remove(id)?;
+        Some(Finished {
+            request: generation.request,
+            index: generation.index,
+            reason,
+            seed: generation.seed,
+            request_is_done,
+            stats: generation.stats(Instant::now()),
+        })
+    }
+
+    /// Forgets a sequence and frees its blocks; also says whether it was its request's last one.
+    fn remove(&mut self, id: SequenceId) -> Option<(Generation, bool)> {
+        let generation = self.generations.remove(&id)?;
+        if !self.scheduler.remove(id) {
+            self.ended.retain(|ended| *ended != id);
+        }
+        let left = self
+            .requests
+            .get_mut(&generation.request)
+            .map_or(0, |left| {
+                *left = left.saturating_sub(1);
+                *left
+            });
+        if left == 0 {
+            self.requests.remove(&generation.request);
+        }
+        Some((generation, left == 0))
+    }
+
+    /// Ends everything after a failure of the executor.
+    fn abandon(&mut self, source: ExecutorError) -> Error {
+        let requests = self.requests.keys().copied().collect();
+        let sequences: Vec<SequenceId> = self.generations.keys().copied().collect();
+        for id in sequences {
+            self.remove(id);
+        }
+        Error::Executor { source, requests }
+    }
+
+    /// A request with its defaults, and the number of tokens that it may generate.
+    fn resolve(&self, request: &Request) -> Result<(Resolved, usize), Error> {
+        let resolved = self
+            .defaults
+            .resolve(&request.params, &ParamLimits::new(self.limits.vocab))?;
+        let prompt = request.prompt.len();
+        let ExecutorLimits { vocab, context, .. } = self.limits;
+        if prompt == 0 {
+            return Err(Error::EmptyPrompt);
+        }
+        let unknown = request
+            .prompt
+            .iter()
+            .position(|token| *token as usize >= vocab);
+        if let Some(position) = unknown {
+            let token = request.prompt[position];
+            return Err(Error::PromptToken {
+                position,
+                token,
+                vocab,
+            });
+        }
+        // The token after the last position of the context can be predicted, but not run.
+        let Some(room) = context
+            .saturating_add(1)
+            .checked_sub(prompt)
+            .filter(|room| *room > 0)
+        else {
+            return Err(Error::PromptTooLong { prompt, context });
+        };
+        let most = resolved.max_new_tokens.min(room);
+        let positions = self.scheduler.pool().positions();
+        let fitting = positions.saturating_add(1).saturating_sub(prompt);
+        // A number that nobody asked for is made to fit.
+        if most <= fitting {
+            Ok((resolved, most))
+        } else if fitting > 0 && !resolved.max_is_asked {
+            Ok((resolved, fitting))
+        } else {
+            Err(Error::CacheTooSmall {
+                prompt,
+                new: most,
+                positions,
+            })
+        }
+    }
+}
+
+/// Sees that a step gave what was wanted.
+fn check_results(
+    step: &Step,
+    selected: &[Selected],
+    rows: usize,
+    vocab: usize,
+) -> Result<(), ExecutorError> {
+    if selected.len() != rows {
+        return Err(ExecutorError::RowCount {
+            expected: rows,
+            actual: selected.len(),
+        });
+    }
+    let wanted = step.chunks.iter().flat_map(|chunk| &chunk.rows);
+    for ((_, row), selected) in wanted.zip(selected) {
+        let actual = selected.logits.as_ref().map_or(0, Vec::len);
+        if actual != vocab && (row.logits || actual > 0) {
+            return Err(ExecutorError::LogitCount {
+                expected: vocab,
+                actual,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A seed that differs from run to run.
+fn clock_seed() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    mix(since.as_nanos() as u64)
+}

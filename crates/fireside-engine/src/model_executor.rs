@@ -1,0 +1,58 @@
+//! The executor of a real model: its steps over its KV cache.
+
+use fireside_model::step::{Selected, Step};
+use fireside_model::{BLOCK, KvCache, KvDtype, Model, ModelError};
+
+use crate::{Executor, ExecutorError, ExecutorLimits};
+
+/// Most tokens of a step: activations grow with it, and a step is one submission, which a GPU's
+/// watchdog bounds.
+const STEP_TOKENS: usize = 512;
+
+/// A model and its KV cache.
+#[derive(Debug)]
+pub struct ModelExecutor {
+    model: Model,
+    cache: KvCache,
+}
+
+impl ModelExecutor {
+    /// Allocates a cache of at least `positions` positions.
+    ///
+    /// # Errors
+    ///
+    /// The cache does not fit the device.
+    pub fn new(model: Model, positions: usize, kv: KvDtype) -> Result<Self, ModelError> {
+        let cache = model.cache(positions.div_ceil(BLOCK), kv)?;
+        Ok(Self { model, cache })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &KvCache {
+        &self.cache
+    }
+}
+
+impl Executor for ModelExecutor {
+    fn limits(&self) -> ExecutorLimits {
+        ExecutorLimits {
+            vocab: self.model.config().vocab,
+            context: self.model.config().context,
+            blocks: self.cache.blocks(),
+            step_tokens: STEP_TOKENS,
+            step_sequences: STEP_TOKENS,
+        }
+    }
+
+    async fn step(&mut self, step: &Step) -> Result<Vec<Selected>, ExecutorError> {
+        let result = self.model.step(&mut self.cache, step).await;
+        result.map_err(|error| ExecutorError::Failed {
+            message: error.to_string(),
+        })
+    }
+}

@@ -1,0 +1,76 @@
+//! One sequence as the scheduler sees it: its tokens, and how much of them the cache holds.
+
+use crate::blocks::BlockTable;
+
+/// Identifies a sequence; sequences that came later have larger ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SequenceId(pub(crate) u64);
+
+/// Tokens that are to be continued.
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    pub(crate) id: SequenceId,
+    /// The prompt and what was generated.
+    tokens: Vec<u32>,
+    /// How many tokens of the front the cache holds.
+    computed: usize,
+    /// The most positions that the sequence will ever need in the cache.
+    most_positions: usize,
+    /// The blocks that hold them.
+    pub(crate) table: BlockTable,
+}
+
+impl Sequence {
+    /// A sequence that begins with `prompt` and runs at most `most_positions` tokens.
+    pub(crate) fn new(id: SequenceId, prompt: Vec<u32>, most_positions: usize) -> Self {
+        let most_positions = most_positions.max(prompt.len());
+        Self {
+            id,
+            tokens: prompt,
+            computed: 0,
+            most_positions,
+            table: BlockTable::default(),
+        }
+    }
+
+    /// All tokens.
+    pub(crate) fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// How many tokens of the front the cache holds.
+    pub(crate) fn computed(&self) -> usize {
+        self.computed
+    }
+
+    /// The most positions that the sequence will ever need in the cache.
+    pub(crate) fn most_positions(&self) -> usize {
+        self.most_positions
+    }
+
+    /// Tokens that are still to be run before the next one can be selected.
+    pub(crate) fn pending(&self) -> usize {
+        self.tokens.len() - self.computed
+    }
+
+    /// Notes that `count` more tokens are in the cache.
+    pub(crate) fn advance(&mut self, count: usize) {
+        self.computed = (self.computed + count).min(self.tokens.len());
+    }
+
+    /// Adds a generated token.
+    pub(crate) fn push(&mut self, token: u32) {
+        self.tokens.push(token);
+    }
+
+    /// Has the last token run again.
+    pub(crate) fn repeat_last(&mut self) {
+        self.computed = self.computed.min(self.tokens.len().saturating_sub(1));
+    }
+
+    /// Forgets what the cache holds and gives up the blocks; the tokens stay.
+    pub(crate) fn evict(&mut self) -> BlockTable {
+        self.computed = 0;
+        std::mem::take(&mut self.table)
+    }
+}

@@ -1,0 +1,5 @@
+//! The engine over a small model that checks the cache it is given.
+
+mod batching;
+mod generation;
+mod mock;

@@ -1,0 +1,444 @@
+//! The operations on wgpu: pick a shader variant for the adapter's profile and launch it.
+//!
+//! Outputs are fresh tensors except where an operation works in place, which it does through
+//! the same buffer: the KV cache and the logits are owned by one holder at a time.
+
+use burn::backend::DType;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::tensor::Shape;
+use burn_wgpu::{CubeBackend, CubeTensor, KernelSource, SourceKernel, SourceTemplate};
+use cubecl::prelude::{CubeCount, CubeDim, KernelId};
+use cubecl::server::{KernelArguments, MetadataBindingInfo};
+use fireside_shaders::{Constant, Flag, Kernel, Variant};
+
+use crate::counters;
+use crate::layout::{Layout, padded};
+use crate::ops::{FiresideOps, MaybeFloat, MaybeInt};
+use crate::params::{
+    AdjustParams, AttentionParams, BLOCK, EmbedParams, GluParams, KvDtype, LinearParams,
+    MatrixShape, NormParams, Profile, RopeParams, SelectParams,
+};
+
+struct Source(Variant);
+
+impl KernelSource for Source {
+    fn source(&self) -> SourceTemplate {
+        counters::pipeline();
+        // The shaders crate checks every template in its tests; a text that fails to expand
+        // fails to compile, and the launch reports it.
+        SourceTemplate::new(
+            self.0
+                .source()
+                .unwrap_or_else(|error| format!("#error {error}")),
+        )
+    }
+
+    fn id(&self) -> KernelId {
+        KernelId::new::<Self>().info(self.0)
+    }
+
+    fn lang(&self) -> &'static str {
+        "wgsl"
+    }
+}
+
+/// Words of a uniform parameter block, in the order of the shader's `Params`.
+struct Words(Vec<u64>);
+
+impl Words {
+    fn new(words: &[u32]) -> Self {
+        let mut packed = Vec::with_capacity(words.len().div_ceil(4) * 2);
+        for four in words.chunks(4) {
+            let word = |i: usize| u64::from(four.get(i).copied().unwrap_or(0));
+            packed.push(word(0) | word(1) << 32);
+            packed.push(word(2) | word(3) << 32);
+        }
+        Self(packed)
+    }
+}
+
+fn launch(variant: Variant, grid: [usize; 3], buffers: &[&CubeTensor], params: &[u32]) {
+    let Some(first) = buffers.first() else {
+        return;
+    };
+    let grid = grid.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+    let arguments = KernelArguments::new()
+        .with_buffers(buffers.iter().map(|t| t.handle.clone().binding()).collect())
+        .with_info(MetadataBindingInfo::custom(Words::new(params).0));
+    counters::launch();
+    let kernel = SourceKernel::new(Source(variant), CubeDim::new_1d(variant.workgroup()));
+    first.client.launch(
+        Box::new(kernel),
+        CubeCount::Static(grid[0], grid[1], grid[2]),
+        arguments,
+    );
+}
+
+fn empty(like: &CubeTensor, rows: usize, stride: usize, dtype: DType) -> CubeTensor {
+    let shape = Shape::new([rows, stride]);
+    let handle = like.client.empty(rows * stride * 4);
+    CubeTensor::new_contiguous(
+        like.client.clone(),
+        like.device.clone(),
+        shape,
+        handle,
+        dtype,
+    )
+}
+
+fn word(value: usize) -> u32 {
+    // Sizes and offsets are checked against the adapter's limits when a model is loaded.
+    value as u32
+}
+
+fn with_layout(variant: Variant, layout: Layout) -> Variant {
+    match layout {
+        Layout::Q4 => variant.flag(Flag::Q4),
+        Layout::Q4Float => variant.flag(Flag::Q4).flag(Flag::ScaleF32),
+        Layout::Q8 => variant.flag(Flag::Q8).flag(Flag::EightBit),
+        Layout::Q8Group => variant.flag(Flag::Q8G).flag(Flag::EightBit),
+        Layout::F16 => variant.flag(Flag::F16W),
+        Layout::BF16 => variant.flag(Flag::BF16W),
+        Layout::F32 => variant.flag(Flag::F32W),
+    }
+    .constant(Constant::Quads, word(layout.chunk() / 4))
+    .flag_if(Flag::HasMin, layout.has_minimum())
+    .flag_if(Flag::Quantized, layout.scale_group() > 0)
+    .flag_if(Flag::FloatWeights, layout.scale_group() == 0)
+}
+
+fn chunks(matrix: &MatrixShape) -> usize {
+    padded(matrix.columns) / matrix.layout.chunk()
+}
+
+fn padded_rows(matrix: &MatrixShape) -> usize {
+    matrix.rows.next_multiple_of(crate::layout::ROW_PAD)
+}
+
+/// Lanes of a kernel whose lanes are independent of each other.
+fn free_lanes(profile: Profile) -> u32 {
+    if profile.software { 8 } else { 64 }
+}
+
+/// The product kernel for a number of tokens: variant, rows and tokens of one workgroup.
+fn linear_variant(params: &LinearParams) -> (Variant, usize, usize) {
+    let glu = params.glu.is_some();
+    let tokens = params.tokens;
+    if params.profile.software {
+        let (lanes, rows, cols) = match tokens {
+            1 => (16, 8, 1),
+            2 => (16, 4, 2),
+            3 => (16, 4, 3),
+            _ => (16, 4, 4),
+        };
+        let variant = Variant::new(Kernel::LinearLane)
+            .constant(Constant::Lanes, lanes)
+            .constant(Constant::Rows, rows)
+            .constant(Constant::RowsOut, if glu { rows / 2 } else { rows })
+            .constant(Constant::Cols, cols);
+        let rows_out = if glu { rows / 2 } else { rows };
+        return (variant, (lanes * rows_out) as usize, cols as usize);
+    }
+    if tokens > 16 && params.norm.is_none() {
+        let variant = Variant::new(Kernel::LinearTile)
+            .constant(Constant::Lanes, 1)
+            .constant(Constant::Rows, if glu { 2 } else { 1 })
+            .constant(Constant::RowsOut, 1);
+        return (variant, if glu { 32 } else { 64 }, 32);
+    }
+    let cols = tokens.min(4);
+    let variant = Variant::new(Kernel::LinearSplit)
+        .constant(Constant::Lanes, 32)
+        .constant(Constant::Rows, if glu { 2 } else { 1 })
+        .constant(Constant::RowsOut, 1)
+        .constant(Constant::Cols, word(cols))
+        .constant(Constant::Splits, if glu && cols > 3 { 4 } else { 8 })
+        .constant(Constant::Workgroup, if glu && cols > 3 { 128 } else { 256 });
+    (variant, 32, cols)
+}
+
+impl FiresideOps for CubeBackend {
+    fn fireside_embed(
+        quants: IntTensor<Self>,
+        scales: MaybeInt<Self>,
+        step: IntTensor<Self>,
+        out: MaybeFloat<Self>,
+        params: EmbedParams,
+    ) -> FloatTensor<Self> {
+        let stride = padded(params.table.columns);
+        let scales = scales.into_option();
+        let out = out.into_option();
+        let out = out.unwrap_or_else(|| empty(&quants, params.tokens, stride, DType::F32));
+        let chunks = chunks(&params.table);
+        let lanes = free_lanes(params.profile);
+        let variant = with_layout(
+            Variant::new(Kernel::Embed).constant(Constant::Lanes, lanes),
+            params.table.layout,
+        );
+        let mut buffers = vec![&out, &step, &quants];
+        buffers.extend(scales.as_ref());
+        launch(
+            variant,
+            [chunks.div_ceil(lanes as usize), params.tokens, 1],
+            &buffers,
+            &[
+                word(chunks),
+                word(padded_rows(&params.table)),
+                word(stride),
+                word(params.tokens_at),
+                word(params.first),
+                word(params.table.rows),
+                params.scale.to_bits(),
+            ],
+        );
+        out
+    }
+
+    fn fireside_rms_norm(
+        x: FloatTensor<Self>,
+        gain: FloatTensor<Self>,
+        step: IntTensor<Self>,
+        params: NormParams,
+    ) -> FloatTensor<Self> {
+        let stride = padded(params.width);
+        let out = empty(&x, params.rows, stride, DType::F32);
+        let variant = if params.profile.software {
+            Variant::new(Kernel::RmsNorm).constant(Constant::Lanes, 1)
+        } else {
+            Variant::new(Kernel::RmsNorm)
+                .constant(Constant::Lanes, 64)
+                .flag(Flag::Shared)
+        };
+        launch(
+            variant,
+            [params.rows, 1, 1],
+            &[&out, &x, &gain, &step],
+            &[
+                word(stride),
+                word(params.width),
+                params.eps.to_bits(),
+                word(params.rows_at),
+            ],
+        );
+        out
+    }
+
+    fn fireside_linear(
+        x: FloatTensor<Self>,
+        quants: IntTensor<Self>,
+        scales: MaybeInt<Self>,
+        gain: MaybeFloat<Self>,
+        bias: MaybeFloat<Self>,
+        residual: MaybeFloat<Self>,
+        out: MaybeFloat<Self>,
+        params: LinearParams,
+    ) -> FloatTensor<Self> {
+        let (scales, gain) = (scales.into_option(), gain.into_option());
+        let (bias, residual) = (bias.into_option(), residual.into_option());
+        let out = out.into_option();
+        let out = out.unwrap_or_else(|| empty(&x, params.tokens, params.y_stride, DType::F32));
+        let (variant, rows, cols) = linear_variant(&params);
+        let variant = with_layout(variant, params.matrix.layout)
+            .flag_if(Flag::Norm, params.norm.is_some())
+            .flag_if(Flag::Glu, params.glu.is_some())
+            .flag_if(Flag::Bias, bias.is_some())
+            .flag_if(Flag::Residual, residual.is_some());
+        let mut buffers = vec![&out, &x, &quants];
+        buffers.extend(scales.as_ref());
+        buffers.extend(gain.as_ref());
+        buffers.extend(bias.as_ref());
+        buffers.extend(residual.as_ref());
+        let (glu_offset, activation) = params.glu.map_or((0, 0), |(o, a)| (word(o), a as u32));
+        let (norm_width, eps) = params.norm.map_or((1, 0.0), |(w, e)| (word(w), e));
+        launch(
+            variant,
+            [
+                params.rows_out.div_ceil(rows),
+                params.tokens.div_ceil(cols),
+                1,
+            ],
+            &buffers,
+            &[
+                word(params.tokens),
+                word(chunks(&params.matrix)),
+                word(padded_rows(&params.matrix)),
+                word(params.rows_out),
+                word(padded(params.matrix.columns)),
+                word(params.y_stride),
+                word(params.row_offset),
+                glu_offset,
+                norm_width,
+                eps.to_bits(),
+                activation,
+                0,
+            ],
+        );
+        out
+    }
+
+    fn fireside_rope_kv(
+        qkv: FloatTensor<Self>,
+        keys: IntTensor<Self>,
+        values: IntTensor<Self>,
+        step: IntTensor<Self>,
+        params: RopeParams,
+    ) -> (FloatTensor<Self>, IntTensor<Self>, IntTensor<Self>) {
+        let q_stride = padded(params.heads * params.head_dim);
+        let q = empty(&qkv, params.tokens, q_stride, DType::F32);
+        let quads = params.head_dim / 4;
+        let lanes = free_lanes(params.profile);
+        let variant = Variant::new(Kernel::RopeKv)
+            .constant(Constant::Lanes, lanes)
+            .constant(Constant::HeadQuads, word(quads))
+            .constant(Constant::Block, word(BLOCK))
+            .flag_if(Flag::KvF16, params.kv == KvDtype::F16);
+        let width = (params.heads + 2 * params.kv_heads) * quads;
+        launch(
+            variant,
+            [width.div_ceil(lanes as usize), params.tokens, 1],
+            &[&q, &keys, &values, &qkv, &step],
+            &[
+                word(params.tokens),
+                word(qkv.meta.shape()[1]),
+                word(q_stride),
+                word(params.heads),
+                word(params.kv_heads),
+                word(params.rotary),
+                word(params.slots_at),
+                word(params.angles_at),
+            ],
+        );
+        (q, keys, values)
+    }
+
+    fn fireside_attention(
+        q: FloatTensor<Self>,
+        keys: IntTensor<Self>,
+        values: IntTensor<Self>,
+        step: IntTensor<Self>,
+        params: AttentionParams,
+    ) -> FloatTensor<Self> {
+        let stride = q.meta.shape()[1];
+        let out = empty(&q, q.meta.shape()[0], stride, DType::F32);
+        let variant = Variant::new(Kernel::Attention)
+            .constant(
+                Constant::Lanes,
+                if params.profile.software { 8 } else { 32 },
+            )
+            .constant(Constant::HeadQuads, word(params.head_dim / 4))
+            .constant(Constant::Block, word(BLOCK))
+            .constant(Constant::Group, word(params.heads / params.kv_heads))
+            .constant(Constant::Tokens, word(params.tile_tokens))
+            .flag_if(Flag::KvF16, params.kv == KvDtype::F16);
+        launch(
+            variant,
+            [params.tiles, params.kv_heads, 1],
+            &[&out, &q, &keys, &values, &step],
+            &[
+                word(stride),
+                word(params.heads),
+                word(params.kv_heads),
+                word(params.tiles_at),
+                params.scale.to_bits(),
+                word(params.window),
+            ],
+        );
+        out
+    }
+
+    fn fireside_glu(x: FloatTensor<Self>, params: GluParams) -> FloatTensor<Self> {
+        let (tokens, x_stride) = (x.meta.shape()[0], x.meta.shape()[1]);
+        let stride = padded(params.width);
+        let out = empty(&x, tokens, stride, DType::F32);
+        let lanes = free_lanes(params.profile);
+        launch(
+            Variant::new(Kernel::Glu).constant(Constant::Lanes, lanes),
+            [stride.div_ceil(lanes as usize), tokens, 1],
+            &[&out, &x],
+            &[
+                word(x_stride),
+                word(stride),
+                word(params.width),
+                word(params.offset),
+                params.activation as u32,
+            ],
+        );
+        out
+    }
+
+    fn fireside_adjust_logits(
+        logits: FloatTensor<Self>,
+        step: IntTensor<Self>,
+        params: AdjustParams,
+    ) -> FloatTensor<Self> {
+        let lanes = free_lanes(params.profile);
+        launch(
+            Variant::new(Kernel::AdjustLogits).constant(Constant::Lanes, lanes),
+            [params.count.div_ceil(lanes as usize), 1, 1],
+            &[&logits, &step],
+            &[
+                word(logits.meta.shape()[1]),
+                word(params.count),
+                word(params.entries_at),
+            ],
+        );
+        logits
+    }
+
+    fn fireside_select(
+        logits: FloatTensor<Self>,
+        step: IntTensor<Self>,
+        params: SelectParams,
+    ) -> IntTensor<Self> {
+        let (rows, stride) = (logits.meta.shape()[0], logits.meta.shape()[1]);
+        let (groups, keep) = (params.groups(), params.kept());
+        let partials = empty(&logits, rows, groups * 8, DType::F32);
+        let out = empty(&logits, rows, params.out_stride(), DType::U32);
+        let words = [
+            word(stride),
+            word(params.vocab),
+            word(groups),
+            word(params.rows_at),
+            word(keep),
+            word(params.out_stride()),
+        ];
+        let variant = |kernel| {
+            Variant::new(kernel)
+                .constant(Constant::Lanes, word(SelectParams::LANES))
+                .constant(Constant::Each, word(params.each()))
+        };
+        let sets = groups / SelectParams::LANES;
+        launch(
+            variant(Kernel::SelectGroups),
+            [sets, rows, 1],
+            &[&partials, &logits, &step],
+            &words,
+        );
+        launch(
+            variant(Kernel::SelectBest),
+            [rows, 1, 1],
+            &[&out, &partials, &step],
+            &words,
+        );
+        if keep > 0 {
+            let chosen = empty(&logits, rows, keep, DType::U32);
+            launch(
+                variant(Kernel::SelectTopGroups),
+                [sets, rows, 1],
+                &[&chosen, &partials],
+                &words,
+            );
+            launch(
+                variant(Kernel::SelectTop),
+                [
+                    (keep * params.each()).div_ceil(SelectParams::LANES),
+                    rows,
+                    1,
+                ],
+                &[&out, &logits, &chosen],
+                &words,
+            );
+        }
+        out
+    }
+}

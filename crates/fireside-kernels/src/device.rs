@@ -1,0 +1,470 @@
+//! Adapters and devices: what wgpu sees, which one is used, and a Burn device on top of it.
+
+use burn::tensor::wgpu::WgpuSetup;
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+
+use crate::params::Profile;
+
+/// What went wrong while a device was opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// No adapter at all.
+    #[error(
+        "no gpu adapter found: install a vulkan driver (debian: apt-get install mesa-vulkan-drivers) or use --device cpu"
+    )]
+    NoAdapter,
+    /// No hardware adapter, and only hardware was asked for.
+    #[error("adapter {index} does not exist: there are {count}, see `fireside adapters`")]
+    NoSuchAdapter {
+        /// The number asked for.
+        index: usize,
+        /// Adapters there are.
+        count: usize,
+    },
+    /// The adapter lacks something the kernels need.
+    #[error(
+        "adapter {name:?} has {what} {has}, the kernels need {needs}: use another adapter or --device cpu"
+    )]
+    TooSmall {
+        /// The adapter's name.
+        name: String,
+        /// The limit.
+        what: &'static str,
+        /// Its value.
+        has: u64,
+        /// What would do.
+        needs: u64,
+    },
+    /// The device could not be created.
+    #[error("adapter {name:?} refused a device: {reason}")]
+    Refused {
+        /// The adapter's name.
+        name: String,
+        /// What wgpu or Burn said.
+        reason: String,
+    },
+    /// A result could not be read back.
+    #[error("the device failed while results were read: {reason}")]
+    Read {
+        /// What Burn said.
+        reason: String,
+    },
+}
+
+/// Which device to open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceChoice {
+    /// The best GPU, else a software adapter, else the CPU.
+    #[default]
+    Auto,
+    /// The best adapter, software ones included; an error without any.
+    Gpu,
+    /// The twins on Flex.
+    Cpu,
+    /// An adapter by its number in [`adapters`].
+    Adapter(usize),
+}
+
+impl std::str::FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "gpu" => Ok(Self::Gpu),
+            "cpu" => Ok(Self::Cpu),
+            number => number.parse().map(Self::Adapter).map_err(|_| {
+                format!("{text:?} is no device: use auto, gpu, cpu or an adapter number")
+            }),
+        }
+    }
+}
+
+/// One adapter as wgpu reports it.
+#[derive(Debug, Clone)]
+pub struct AdapterReport {
+    /// Position in the list, the number that `--device` takes.
+    pub index: usize,
+    /// The adapter's name.
+    pub name: String,
+    /// `discrete-gpu`, `integrated-gpu`, `virtual-gpu`, `cpu` (software) or `other`.
+    pub kind: &'static str,
+    /// Driver name and version.
+    pub driver: String,
+    /// Graphics API, such as `vulkan`.
+    pub backend: String,
+    /// Whether it is a CPU that plays a GPU.
+    pub software: bool,
+    /// Whether it has `shader-f16`.
+    pub f16: bool,
+    /// Whether it has subgroup operations.
+    pub subgroups: bool,
+    /// Largest storage binding, in bytes.
+    pub max_binding: u64,
+    /// Largest buffer, in bytes.
+    pub max_buffer: u64,
+    /// Most invocations of a workgroup.
+    pub max_invocations: u32,
+    /// Workgroup memory, in bytes.
+    pub workgroup_memory: u32,
+    /// Storage buffers of a shader.
+    pub storage_buffers: u32,
+}
+
+impl AdapterReport {
+    fn new(index: usize, adapter: &wgpu::Adapter) -> Self {
+        let info = adapter.get_info();
+        let limits = adapter.limits();
+        let features = adapter.features();
+        let kind = match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => "discrete-gpu",
+            wgpu::DeviceType::IntegratedGpu => "integrated-gpu",
+            wgpu::DeviceType::VirtualGpu => "virtual-gpu",
+            wgpu::DeviceType::Cpu => "cpu",
+            wgpu::DeviceType::Other => "other",
+        };
+        // Browsers report no type; their software adapters are known by name.
+        let named_software = ["swiftshader", "llvmpipe", "lavapipe", "basic render"]
+            .iter()
+            .any(|name| {
+                format!("{} {} {}", info.name, info.driver, info.driver_info)
+                    .to_lowercase()
+                    .contains(name)
+            });
+        Self {
+            index,
+            name: info.name,
+            kind,
+            driver: format!("{} {}", info.driver, info.driver_info)
+                .trim()
+                .to_string(),
+            backend: info.backend.to_string(),
+            software: info.device_type == wgpu::DeviceType::Cpu || named_software,
+            f16: features.contains(wgpu::Features::SHADER_F16),
+            subgroups: features.contains(wgpu::Features::SUBGROUP),
+            max_binding: limits.max_storage_buffer_binding_size,
+            max_buffer: limits.max_buffer_size,
+            max_invocations: limits.max_compute_invocations_per_workgroup,
+            workgroup_memory: limits.max_compute_workgroup_storage_size,
+            storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        }
+    }
+
+    /// The kernel shapes that suit this adapter.
+    pub fn profile(&self) -> Profile {
+        Profile {
+            software: self.software,
+        }
+    }
+
+    fn check(&self) -> Result<(), DeviceError> {
+        let needs = [
+            (
+                "invocations per workgroup",
+                u64::from(self.max_invocations),
+                256,
+            ),
+            (
+                "bytes of workgroup memory",
+                u64::from(self.workgroup_memory),
+                16384,
+            ),
+            (
+                "storage buffers per stage",
+                u64::from(self.storage_buffers),
+                8,
+            ),
+            ("bytes per storage binding", self.max_binding, 128 << 20),
+        ];
+        for (what, has, needs) in needs {
+            if has < needs {
+                return Err(DeviceError::TooSmall {
+                    name: self.name.clone(),
+                    what,
+                    has,
+                    needs,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A device to run on: Burn's, with what is known of the adapter behind it.
+#[derive(Debug, Clone)]
+pub struct ComputeDevice {
+    burn: Device,
+    adapter: Option<AdapterReport>,
+    profile: Profile,
+    queue: Option<wgpu::Queue>,
+}
+
+/// The APIs asked, in order: GL only where nothing else answers, since probing it can print
+/// to the user's terminal.
+#[cfg(not(target_arch = "wasm32"))]
+const API_ORDER: [wgpu::Backends; 2] = [
+    wgpu::Backends::VULKAN
+        .union(wgpu::Backends::METAL)
+        .union(wgpu::Backends::DX12),
+    wgpu::Backends::GL,
+];
+
+#[cfg(not(target_arch = "wasm32"))]
+async fn enumerate() -> (wgpu::Instance, Vec<wgpu::Adapter>) {
+    let mut last = None;
+    for backends in API_ORDER {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        descriptor.backends = backends;
+        descriptor.flags = wgpu::InstanceFlags::empty();
+        let instance = wgpu::Instance::new(descriptor);
+        let adapters = instance.enumerate_adapters(backends).await;
+        if !adapters.is_empty() {
+            return (instance, adapters);
+        }
+        last = Some(instance);
+    }
+    let instance = last.unwrap_or_default();
+    (instance, Vec::new())
+}
+
+/// Every adapter that wgpu sees, in the order of their numbers.
+#[cfg(not(target_arch = "wasm32"))]
+pub async fn adapters() -> Vec<AdapterReport> {
+    let (_instance, adapters) = enumerate().await;
+    adapters
+        .iter()
+        .enumerate()
+        .map(|(index, adapter)| AdapterReport::new(index, adapter))
+        .collect()
+}
+
+/// Lower is better: hardware before software, discrete before integrated.
+#[cfg(not(target_arch = "wasm32"))]
+fn preference(report: &AdapterReport) -> u32 {
+    match (report.software, report.kind) {
+        (true, _) => 9,
+        (_, "discrete-gpu") => 0,
+        (_, "integrated-gpu") => 1,
+        (_, "virtual-gpu") => 2,
+        _ => 3,
+    }
+}
+
+/// The number of the adapter that `auto` takes, if any.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn preferred(reports: &[AdapterReport]) -> Option<usize> {
+    reports
+        .iter()
+        .min_by_key(|r| preference(r))
+        .map(|r| r.index)
+}
+
+impl ComputeDevice {
+    /// The CPU: every operation runs its twin.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn cpu() -> Self {
+        Self {
+            burn: Device::flex(),
+            adapter: None,
+            profile: Profile { software: true },
+            queue: None,
+        }
+    }
+
+    /// Opens the chosen device.
+    ///
+    /// # Errors
+    ///
+    /// No such adapter, one below WebGPU's base limits, or one that refuses.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn open(choice: DeviceChoice) -> Result<Self, DeviceError> {
+        if choice == DeviceChoice::Cpu {
+            return Ok(Self::cpu());
+        }
+        let (instance, adapters) = enumerate().await;
+        let reports: Vec<_> = adapters
+            .iter()
+            .enumerate()
+            .map(|(index, adapter)| AdapterReport::new(index, adapter))
+            .collect();
+        let index = match choice {
+            DeviceChoice::Adapter(index) if index >= reports.len() => {
+                return Err(DeviceError::NoSuchAdapter {
+                    index,
+                    count: reports.len(),
+                });
+            }
+            DeviceChoice::Adapter(index) => index,
+            DeviceChoice::Auto => match preferred(&reports) {
+                Some(index) if reports[index].check().is_ok() => index,
+                _ => return Ok(Self::cpu()),
+            },
+            DeviceChoice::Gpu | DeviceChoice::Cpu => {
+                preferred(&reports).ok_or(DeviceError::NoAdapter)?
+            }
+        };
+        let report = reports
+            .into_iter()
+            .nth(index)
+            .ok_or(DeviceError::NoAdapter)?;
+        let adapter = adapters
+            .into_iter()
+            .nth(index)
+            .ok_or(DeviceError::NoAdapter)?;
+        Self::on(instance, adapter, report).await
+    }
+
+    /// Opens the browser's adapter.
+    ///
+    /// # Errors
+    ///
+    /// No adapter, one below WebGPU's base limits, or one that refuses.
+    #[cfg(target_arch = "wasm32")]
+    pub async fn open() -> Result<Self, DeviceError> {
+        let instance = wgpu::Instance::default();
+        let adapter = instance
+            .request_adapter(&wgpu::RequestAdapterOptions {
+                power_preference: wgpu::PowerPreference::HighPerformance,
+                ..Default::default()
+            })
+            .await
+            .map_err(|_| DeviceError::NoAdapter)?;
+        let report = AdapterReport::new(0, &adapter);
+        Self::on(instance, adapter, report).await
+    }
+
+    async fn on(
+        instance: wgpu::Instance,
+        adapter: wgpu::Adapter,
+        report: AdapterReport,
+    ) -> Result<Self, DeviceError> {
+        report.check()?;
+        let refused = |reason: String| DeviceError::Refused {
+            name: report.name.clone(),
+            reason,
+        };
+        // Burn's own kernels use the number types that the adapter has.
+        let wanted = wgpu::Features::SHADER_F16
+            | wgpu::Features::SHADER_INT64
+            | wgpu::Features::SHADER_F64
+            | wgpu::Features::SHADER_FLOAT32_ATOMIC
+            | wgpu::Features::SUBGROUP
+            | wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::PIPELINE_CACHE;
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("fireside"),
+                required_features: adapter.features() & wanted,
+                required_limits: adapter.limits(),
+                memory_hints: wgpu::MemoryHints::MemoryUsage,
+                ..Default::default()
+            })
+            .await
+            .map_err(|error| refused(error.to_string()))?;
+        let backend = adapter.get_info().backend;
+        let burn = Device::wgpu_options()
+            // A step is below a thousand launches and must be one submit.
+            .tasks_max(4096)
+            .setup(WgpuSetup {
+                instance,
+                adapter,
+                device,
+                queue: queue.clone(),
+                backend,
+            })
+            .init()
+            .map_err(|error| refused(error.to_string()))?;
+        let profile = report.profile();
+        Ok(Self {
+            burn,
+            adapter: Some(report),
+            profile,
+            queue: Some(queue),
+        })
+    }
+
+    /// The same device with other kernel shapes: tests run both on one adapter.
+    #[must_use]
+    pub fn with_profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// Burn's device.
+    pub fn burn(&self) -> &Device {
+        &self.burn
+    }
+
+    /// The adapter behind it; `None` for the CPU.
+    pub fn adapter(&self) -> Option<&AdapterReport> {
+        self.adapter.as_ref()
+    }
+
+    /// The kernel shapes in use.
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// Bytes that one binding may have.
+    pub fn max_binding(&self) -> u64 {
+        self.adapter
+            .as_ref()
+            .map_or(u64::MAX, |a| a.max_binding.min(a.max_buffer))
+    }
+
+    /// Submissions to the queue so far, this call's own empty one included; `None` on the CPU.
+    ///
+    /// wgpu numbers submissions natively and shows the number only in a debug print.
+    pub fn submissions(&self) -> Option<u64> {
+        let index = self.queue.as_ref()?.submit([]);
+        format!("{index:?}")
+            .chars()
+            .filter(char::is_ascii_digit)
+            .collect::<String>()
+            .parse()
+            .ok()
+    }
+
+    /// Uploads words as a tensor.
+    pub fn words(&self, words: Vec<u32>) -> Tensor<1, Int> {
+        let length = words.len();
+        Tensor::from_data(TensorData::new(words, [length]), (&self.burn, DType::U32))
+    }
+
+    /// Uploads a row of floats as a tensor.
+    pub fn floats(&self, values: Vec<f32>) -> Tensor<1> {
+        let length = values.len();
+        Tensor::from_data(TensorData::new(values, [length]), (&self.burn, DType::F32))
+    }
+}
+
+/// Reads a tensor of words back.
+///
+/// # Errors
+///
+/// The device's failure, that of an earlier launch included.
+pub async fn read_words<const D: usize>(tensor: Tensor<D, Int>) -> Result<Vec<u32>, DeviceError> {
+    let failed = |reason: String| DeviceError::Read { reason };
+    let data = tensor
+        .into_data_async()
+        .await
+        .map_err(|e| failed(e.to_string()))?;
+    crate::counters::read(data.num_elements() * 4);
+    data.try_into_vec().map_err(|e| failed(format!("{e:?}")))
+}
+
+/// Reads a tensor of floats back.
+///
+/// # Errors
+///
+/// The device's failure, that of an earlier launch included.
+pub async fn read_floats<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, DeviceError> {
+    let failed = |reason: String| DeviceError::Read { reason };
+    let data = tensor
+        .into_data_async()
+        .await
+        .map_err(|e| failed(e.to_string()))?;
+    crate::counters::read(data.num_elements() * 4);
+    data.try_into_vec().map_err(|e| failed(format!("{e:?}")))
+}

@@ -1,0 +1,331 @@
+//! Weight layouts: how a matrix is stored on a device, and how rows are packed into it.
+//!
+//! A matrix of `rows` x `columns` becomes planes in block-major order: `quants[chunk][row]`,
+//! sixteen bytes each, and scales apart from them. Rows are padded to 64 and columns to 32 with
+//! zeros. Every layout keeps the value `scale * quant + minimum` of its source exactly.
+
+use half::{bf16, f16};
+
+/// Rows of a plane are a multiple of this.
+pub const ROW_PAD: usize = 64;
+/// Columns of a plane, and the widths of activations, are a multiple of this.
+pub const COLUMN_PAD: usize = 32;
+/// Bytes of one chunk: one `vec4<u32>`.
+const CHUNK_BYTES: usize = 16;
+
+/// Rounds a width up to [`COLUMN_PAD`]: the stride of an activation of that width, in floats.
+pub const fn padded(width: usize) -> usize {
+    width.next_multiple_of(COLUMN_PAD)
+}
+
+/// How the weights of a matrix are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// 4 bits, scale and minimum per 32 as a pair of halves: 5 bits a weight.
+    Q4,
+    /// 4 bits, scale and minimum per 32 as a pair of floats: 6 bits a weight.
+    Q4Float,
+    /// 8 bits, one float scale per 32: 9 bits a weight.
+    Q8,
+    /// 8 bits, scale and minimum per 16 as a pair of floats: 12 bits a weight.
+    Q8Group,
+    /// Half precision.
+    F16,
+    /// bfloat16.
+    BF16,
+    /// Single precision.
+    F32,
+}
+
+impl Layout {
+    /// Every layout.
+    pub const ALL: [Self; 7] = [
+        Self::Q4,
+        Self::Q4Float,
+        Self::Q8,
+        Self::Q8Group,
+        Self::F16,
+        Self::BF16,
+        Self::F32,
+    ];
+
+    /// Weights in one chunk of sixteen bytes.
+    pub const fn chunk(self) -> usize {
+        match self {
+            Self::Q4 | Self::Q4Float => 32,
+            Self::Q8 | Self::Q8Group => 16,
+            Self::F16 | Self::BF16 => 8,
+            Self::F32 => 4,
+        }
+    }
+
+    /// Weights that share a scale; zero for the float layouts.
+    pub const fn scale_group(self) -> usize {
+        match self {
+            Self::Q4 | Self::Q4Float | Self::Q8 => 32,
+            Self::Q8Group => 16,
+            Self::F16 | Self::BF16 | Self::F32 => 0,
+        }
+    }
+
+    /// Words of 32 bits per scale group; zero for the float layouts.
+    pub const fn scale_words(self) -> usize {
+        match self {
+            Self::Q4 | Self::Q8 => 1,
+            Self::Q4Float | Self::Q8Group => 2,
+            Self::F16 | Self::BF16 | Self::F32 => 0,
+        }
+    }
+
+    /// Whether a chunk has a minimum besides its scale.
+    pub const fn has_minimum(self) -> bool {
+        matches!(self, Self::Q4 | Self::Q4Float | Self::Q8Group)
+    }
+}
+
+/// One run of 32 weights of a row, as quants with an affine map per half:
+/// `value[i] = scale[i / 16] * quant[i] + minimum[i / 16]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Block {
+    /// Quants: 0 to 15 for the 4-bit layouts, any `i8` for the others.
+    pub quants: [i8; 32],
+    /// Scale of each half.
+    pub scale: [f32; 2],
+    /// Minimum of each half.
+    pub minimum: [f32; 2],
+}
+
+/// A matrix, or a shard of one, packed for a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planes {
+    /// The layout of both planes.
+    pub layout: Layout,
+    /// Rows of the matrix, without padding.
+    pub rows: usize,
+    /// Columns of the matrix, without padding.
+    pub columns: usize,
+    /// Chunks, [`Planes::chunks`] x [`Planes::padded_rows`] x 4 words.
+    pub quants: Vec<u32>,
+    /// Scales, groups x padded rows x [`Layout::scale_words`] words; empty for float layouts.
+    pub scales: Vec<u32>,
+}
+
+impl Planes {
+    /// Planes of zeros.
+    pub fn new(layout: Layout, rows: usize, columns: usize) -> Self {
+        let padded_rows = rows.next_multiple_of(ROW_PAD);
+        let width = padded(columns);
+        let groups = match layout.scale_group() {
+            0 => 0,
+            group => width / group,
+        };
+        Self {
+            layout,
+            rows,
+            columns,
+            quants: vec![0; width / layout.chunk() * padded_rows * (CHUNK_BYTES / 4)],
+            scales: vec![0; groups * padded_rows * layout.scale_words()],
+        }
+    }
+
+    /// Bytes that planes of this shape take, and the larger of the two bindings.
+    pub fn bytes(layout: Layout, rows: usize, columns: usize) -> (u64, u64) {
+        let cells = rows.next_multiple_of(ROW_PAD) as u64 * padded(columns) as u64;
+        let quants = cells / layout.chunk() as u64 * CHUNK_BYTES as u64;
+        let scales = match layout.scale_group() {
+            0 => 0,
+            group => cells / group as u64 * layout.scale_words() as u64 * 4,
+        };
+        (quants + scales, quants.max(scales))
+    }
+
+    /// The most rows whose planes keep each binding within `limit` bytes; a multiple of 64,
+    /// or `None` when not even 64 rows fit.
+    pub fn rows_within(layout: Layout, columns: usize, limit: u64) -> Option<usize> {
+        let (_, largest) = Self::bytes(layout, ROW_PAD, columns);
+        let sets = usize::try_from(limit / largest.max(1)).unwrap_or(usize::MAX / ROW_PAD);
+        (sets > 0).then(|| sets.min(usize::MAX / ROW_PAD) * ROW_PAD)
+    }
+
+    /// Rows with padding: the stride of a plane.
+    pub fn padded_rows(&self) -> usize {
+        self.rows.next_multiple_of(ROW_PAD)
+    }
+
+    /// Chunks along the columns.
+    pub fn chunks(&self) -> usize {
+        padded(self.columns) / self.layout.chunk()
+    }
+
+    /// Stores block `index` (columns `32 * index ..`) of a row in a quantized layout.
+    ///
+    /// # Panics
+    ///
+    /// When the layout is a float one, or the position lies outside the planes.
+    pub fn set_block(&mut self, row: usize, index: usize, block: &Block) {
+        let rows = self.padded_rows();
+        let q = &block.quants;
+        match self.layout {
+            Layout::Q4 | Layout::Q4Float => {
+                let at = (index * rows + row) * 4;
+                for word in 0..4 {
+                    let mut packed = 0u32;
+                    for byte in 0..4 {
+                        let i = word * 4 + byte;
+                        let pair = (q[i] as u32 & 15) | ((q[16 + i] as u32 & 15) << 4);
+                        packed |= pair << (8 * byte);
+                    }
+                    self.quants[at + word] = packed;
+                }
+                let scale = index * rows + row;
+                if self.layout == Layout::Q4 {
+                    let low = f16::from_f32(block.scale[0]).to_bits();
+                    let high = f16::from_f32(block.minimum[0]).to_bits();
+                    self.scales[scale] = u32::from(low) | u32::from(high) << 16;
+                } else {
+                    self.scales[scale * 2] = block.scale[0].to_bits();
+                    self.scales[scale * 2 + 1] = block.minimum[0].to_bits();
+                }
+            }
+            Layout::Q8 | Layout::Q8Group => {
+                for half in 0..2 {
+                    let chunk = index * 2 + half;
+                    let at = (chunk * rows + row) * 4;
+                    for word in 0..4 {
+                        let i = half * 16 + word * 4;
+                        self.quants[at + word] = u32::from_le_bytes([
+                            q[i] as u8,
+                            q[i + 1] as u8,
+                            q[i + 2] as u8,
+                            q[i + 3] as u8,
+                        ]);
+                    }
+                    if self.layout == Layout::Q8Group {
+                        let scale = (chunk * rows + row) * 2;
+                        self.scales[scale] = block.scale[half].to_bits();
+                        self.scales[scale + 1] = block.minimum[half].to_bits();
+                    }
+                }
+                if self.layout == Layout::Q8 {
+                    self.scales[index * rows + row] = block.scale[0].to_bits();
+                }
+            }
+            Layout::F16 | Layout::BF16 | Layout::F32 => {
+                panic!(
+                    "a block needs a quantized layout, this one is {:?}",
+                    self.layout
+                )
+            }
+        }
+    }
+
+    /// Stores a row of floats in a float layout, rounding to the nearest where it is narrower.
+    ///
+    /// # Panics
+    ///
+    /// When the layout is a quantized one, or the row lies outside the planes.
+    pub fn set_row(&mut self, row: usize, values: &[f32]) {
+        let rows = self.padded_rows();
+        let chunk = self.layout.chunk();
+        for (index, run) in values.chunks(chunk).enumerate() {
+            let at = (index * rows + row) * 4;
+            for (i, value) in run.iter().enumerate() {
+                let (word, shift, bits) = match self.layout {
+                    Layout::F32 => (i, 0, value.to_bits()),
+                    Layout::F16 => (i / 2, 16 * (i % 2), f16::from_f32(*value).to_bits().into()),
+                    Layout::BF16 => (i / 2, 16 * (i % 2), bf16::from_f32(*value).to_bits().into()),
+                    other => panic!("a row of floats needs a float layout, this one is {other:?}"),
+                };
+                let cell = &mut self.quants[at + word];
+                *cell = (*cell
+                    & !(if shift == 0 && self.layout == Layout::F32 {
+                        u32::MAX
+                    } else {
+                        0xffff << shift
+                    }))
+                    | bits << shift;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::twin;
+
+    fn block(seed: usize, layout: Layout) -> Block {
+        let four_bit = matches!(layout, Layout::Q4 | Layout::Q4Float);
+        let mut quants = [0i8; 32];
+        for (i, q) in quants.iter_mut().enumerate() {
+            let v = (i * 37 + seed * 101) % 256;
+            *q = if four_bit {
+                (v % 16) as i8
+            } else {
+                v as u8 as i8
+            };
+        }
+        let scale = 0.25 + seed as f32;
+        let minimum = if layout.has_minimum() {
+            -1.5 * seed as f32
+        } else {
+            0.0
+        };
+        let split = layout == Layout::Q8Group;
+        Block {
+            quants,
+            scale: [scale, if split { scale * 2.0 } else { scale }],
+            minimum: [minimum, if split { minimum * 0.5 } else { minimum }],
+        }
+    }
+
+    #[test]
+    fn a_quantized_row_reads_back_exactly() {
+        for layout in Layout::ALL {
+            if layout.scale_group() == 0 {
+                continue;
+            }
+            let mut planes = Planes::new(layout, 3, 70);
+            let blocks: Vec<Block> = (0..9).map(|i| block(i, layout)).collect();
+            for row in 0..3 {
+                for index in 0..3 {
+                    planes.set_block(row, index, &blocks[row * 3 + index]);
+                }
+            }
+            for row in 0..3 {
+                let mut values = vec![0.0; 96];
+                twin::unpack_row(&planes.view(), row, &mut values);
+                for (i, value) in values.iter().enumerate() {
+                    let b = &blocks[row * 3 + i / 32];
+                    let half = i % 32 / 16;
+                    let expected = b.scale[half] * f32::from(b.quants[i % 32]) + b.minimum[half];
+                    assert_eq!(*value, expected, "{layout:?} row {row} column {i}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_float_row_reads_back_to_its_precision() {
+        for layout in [Layout::F16, Layout::BF16, Layout::F32] {
+            let mut planes = Planes::new(layout, 2, 37);
+            let row: Vec<f32> = (0..37).map(|i| (i as f32 - 18.0) * 0.5).collect();
+            planes.set_row(1, &vec![9.0; 37]);
+            planes.set_row(1, &row);
+            let mut values = vec![0.0; 64];
+            twin::unpack_row(&planes.view(), 1, &mut values);
+            assert_eq!(&values[..37], &row[..], "{layout:?}");
+            assert_eq!(&values[37..], &[0.0; 27]);
+        }
+    }
+
+    #[test]
+    fn shard_rows_stay_within_a_binding() {
+        for layout in Layout::ALL {
+            let rows = Planes::rows_within(layout, 576, 1 << 20).unwrap();
+            assert!(Planes::bytes(layout, rows, 576).1 <= 1 << 20);
+            assert!(Planes::bytes(layout, rows + 64, 576).1 > 1 << 20);
+            assert_eq!(Planes::rows_within(layout, 576, 100), None);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Fireside's compute kernels as a Burn backend extension.
+//!
+//! [`ops`] holds the operations on tensors. On a wgpu device each launches hand-written WGSL from
+//! `fireside-shaders` in the variant that suits the adapter's [`params::Profile`]; on the CPU each
+//! runs its plain-Rust [`twin`], which is also the oracle of the tests. Weights are packed into the
+//! planes of [`layout`], which keep the values of their source exactly.
+//!
+//! This crate knows buffers and nothing of models.
+
+pub mod counters;
+mod cube;
+pub mod device;
+mod flex;
+pub mod layout;
+pub mod ops;
+pub mod params;
+pub mod selection;
+pub mod twin;

@@ -1,0 +1,286 @@
+//! The operations on tensors: each dispatches to a WGSL kernel on a GPU and to its twin on the CPU.
+//!
+//! Activations are `[tokens][stride]` floats whose stride is the width rounded up to 32, with
+//! zeros in the padding; every operation keeps that true. Plain data (token ids, cache slots,
+//! block tables, angles) comes in one step buffer of `u32` words, uploaded once a step.
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
+use burn::tensor::{Int, Tensor};
+
+use crate::params::{
+    AdjustParams, AttentionParams, EmbedParams, GluParams, LinearParams, NormParams, RopeParams,
+    SelectParams,
+};
+
+/// A tensor of floats that may be absent, as it crosses to a backend.
+#[derive(ExtensionType)]
+pub enum MaybeFloat<B: Backend> {
+    /// Absent.
+    None,
+    /// Present.
+    Some {
+        /// The tensor.
+        tensor: FloatTensor<B>,
+    },
+}
+
+/// A tensor of integers that may be absent, as it crosses to a backend.
+#[derive(ExtensionType)]
+pub enum MaybeInt<B: Backend> {
+    /// Absent.
+    None,
+    /// Present.
+    Some {
+        /// The tensor.
+        tensor: IntTensor<B>,
+    },
+}
+
+impl<B: Backend> MaybeFloat<B> {
+    pub(crate) fn into_option(self) -> Option<FloatTensor<B>> {
+        match self {
+            Self::None => None,
+            Self::Some { tensor } => Some(tensor),
+        }
+    }
+}
+
+impl<B: Backend> MaybeInt<B> {
+    pub(crate) fn into_option(self) -> Option<IntTensor<B>> {
+        match self {
+            Self::None => None,
+            Self::Some { tensor } => Some(tensor),
+        }
+    }
+}
+
+fn maybe_float<const D: usize>(tensor: Option<Tensor<D>>) -> MaybeFloat<Dispatch> {
+    match tensor {
+        None => MaybeFloat::None,
+        Some(tensor) => MaybeFloat::Some {
+            tensor: tensor.into_dispatch(),
+        },
+    }
+}
+
+fn maybe_int<const D: usize>(tensor: Option<Tensor<D, Int>>) -> MaybeInt<Dispatch> {
+    match tensor {
+        None => MaybeInt::None,
+        Some(tensor) => MaybeInt::Some {
+            tensor: tensor.into_dispatch(),
+        },
+    }
+}
+
+/// The backend side of the operations, implemented for wgpu and Flex; use the functions of this
+/// module instead.
+#[backend_extension(Cube, Flex)]
+pub trait FiresideOps: Backend {
+    /// See [`embed`].
+    fn fireside_embed(
+        quants: IntTensor<Self>,
+        #[extension_type] scales: MaybeInt<Self>,
+        step: IntTensor<Self>,
+        #[extension_type] out: MaybeFloat<Self>,
+        params: EmbedParams,
+    ) -> FloatTensor<Self>;
+
+    /// See [`rms_norm`].
+    fn fireside_rms_norm(
+        x: FloatTensor<Self>,
+        gain: FloatTensor<Self>,
+        step: IntTensor<Self>,
+        params: NormParams,
+    ) -> FloatTensor<Self>;
+
+    /// See [`linear`].
+    #[expect(clippy::too_many_arguments, reason = "one argument per kernel binding")]
+    fn fireside_linear(
+        x: FloatTensor<Self>,
+        quants: IntTensor<Self>,
+        #[extension_type] scales: MaybeInt<Self>,
+        #[extension_type] gain: MaybeFloat<Self>,
+        #[extension_type] bias: MaybeFloat<Self>,
+        #[extension_type] residual: MaybeFloat<Self>,
+        #[extension_type] out: MaybeFloat<Self>,
+        params: LinearParams,
+    ) -> FloatTensor<Self>;
+
+    /// See [`rope_kv`].
+    fn fireside_rope_kv(
+        qkv: FloatTensor<Self>,
+        keys: IntTensor<Self>,
+        values: IntTensor<Self>,
+        step: IntTensor<Self>,
+        params: RopeParams,
+    ) -> (FloatTensor<Self>, IntTensor<Self>, IntTensor<Self>);
+
+    /// See [`attention`].
+    fn fireside_attention(
+        q: FloatTensor<Self>,
+        keys: IntTensor<Self>,
+        values: IntTensor<Self>,
+        step: IntTensor<Self>,
+        params: AttentionParams,
+    ) -> FloatTensor<Self>;
+
+    /// See [`glu`].
+    fn fireside_glu(x: FloatTensor<Self>, params: GluParams) -> FloatTensor<Self>;
+
+    /// See [`adjust_logits`].
+    fn fireside_adjust_logits(
+        logits: FloatTensor<Self>,
+        step: IntTensor<Self>,
+        params: AdjustParams,
+    ) -> FloatTensor<Self>;
+
+    /// See [`select`].
+    fn fireside_select(
+        logits: FloatTensor<Self>,
+        step: IntTensor<Self>,
+        params: SelectParams,
+    ) -> IntTensor<Self>;
+}
+
+/// A weight matrix on a device: its planes as tensors of words.
+#[derive(Debug, Clone)]
+pub struct PlaneTensors {
+    /// Chunks x padded rows x 4 words.
+    pub quants: Tensor<1, Int>,
+    /// Groups x padded rows x scale words; none for the float layouts.
+    pub scales: Option<Tensor<1, Int>>,
+}
+
+/// Gathers the embedding rows of the step's tokens: `[tokens][stride]`.
+///
+/// A table in shards is gathered by one call per shard, each after the first getting the
+/// `out` of the one before.
+pub fn embed(
+    planes: &PlaneTensors,
+    step: &Tensor<1, Int>,
+    out: Option<Tensor<2>>,
+    params: EmbedParams,
+) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::fireside_embed(
+        planes.quants.clone().into_dispatch(),
+        maybe_int(planes.scales.clone()),
+        step.clone().into_dispatch(),
+        maybe_float(out),
+        params,
+    ))
+}
+
+/// Root-mean-square norm of chosen rows of `x`: `[rows][stride]`. `gain` has the stride's
+/// length, zeros in the padding.
+pub fn rms_norm(
+    x: &Tensor<2>,
+    gain: &Tensor<1>,
+    step: &Tensor<1, Int>,
+    params: NormParams,
+) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::fireside_rms_norm(
+        x.clone().into_dispatch(),
+        gain.clone().into_dispatch(),
+        step.clone().into_dispatch(),
+        params,
+    ))
+}
+
+/// What a product may take besides x and the matrix.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LinearExtras<'a> {
+    /// Gain of the norm on x, with [`LinearParams::norm`].
+    pub gain: Option<&'a Tensor<1>>,
+    /// Added to each row of the result, `y_stride` long; not together with a gate.
+    pub bias: Option<&'a Tensor<1>>,
+    /// Added to the result, of its shape.
+    pub residual: Option<&'a Tensor<2>>,
+}
+
+/// Matrix product `y = W x` with optional norm, gate, bias and residual: `[tokens][y_stride]`.
+///
+/// A matrix in parts takes one call per part, each after the first getting the `out` of the
+/// one before; together they must write every column of `y`.
+pub fn linear(
+    x: &Tensor<2>,
+    planes: &PlaneTensors,
+    extras: LinearExtras<'_>,
+    out: Option<Tensor<2>>,
+    params: LinearParams,
+) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::fireside_linear(
+        x.clone().into_dispatch(),
+        planes.quants.clone().into_dispatch(),
+        maybe_int(planes.scales.clone()),
+        maybe_float(extras.gain.cloned()),
+        maybe_float(extras.bias.cloned()),
+        maybe_float(extras.residual.cloned()),
+        maybe_float(out),
+        params,
+    ))
+}
+
+/// Rotates queries and keys, writes keys and values to the cache; gives the queries
+/// `[tokens][stride]` and the cache, updated in place.
+pub fn rope_kv(
+    qkv: Tensor<2>,
+    keys: Tensor<1, Int>,
+    values: Tensor<1, Int>,
+    step: &Tensor<1, Int>,
+    params: RopeParams,
+) -> (Tensor<2>, Tensor<1, Int>, Tensor<1, Int>) {
+    let (q, keys, values) = Dispatch::fireside_rope_kv(
+        qkv.into_dispatch(),
+        keys.into_dispatch(),
+        values.into_dispatch(),
+        step.clone().into_dispatch(),
+        params,
+    );
+    (
+        Tensor::from_dispatch(q),
+        Tensor::from_dispatch(keys),
+        Tensor::from_dispatch(values),
+    )
+}
+
+/// Causal grouped-query attention over block tables: `[tokens][stride]`.
+pub fn attention(
+    q: Tensor<2>,
+    keys: &Tensor<1, Int>,
+    values: &Tensor<1, Int>,
+    step: &Tensor<1, Int>,
+    params: AttentionParams,
+) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::fireside_attention(
+        q.into_dispatch(),
+        keys.clone().into_dispatch(),
+        values.clone().into_dispatch(),
+        step.clone().into_dispatch(),
+        params,
+    ))
+}
+
+/// Gated activation of the two halves of `x`: `[tokens][stride]`.
+pub fn glu(x: Tensor<2>, params: GluParams) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::fireside_glu(x.into_dispatch(), params))
+}
+
+/// Applies penalties and biases to the logits, in place.
+pub fn adjust_logits(logits: Tensor<2>, step: &Tensor<1, Int>, params: AdjustParams) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::fireside_adjust_logits(
+        logits.into_dispatch(),
+        step.clone().into_dispatch(),
+        params,
+    ))
+}
+
+/// Selects the best token of each row, its log-sum-exp, and the top candidates:
+/// `[rows][SelectParams::out_stride]` words, read with [`crate::selection::Selection`].
+pub fn select(logits: &Tensor<2>, step: &Tensor<1, Int>, params: SelectParams) -> Tensor<2, Int> {
+    Tensor::from_dispatch(Dispatch::fireside_select(
+        logits.clone().into_dispatch(),
+        step.clone().into_dispatch(),
+        params,
+    ))
+}

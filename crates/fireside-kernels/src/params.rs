@@ -1,0 +1,229 @@
+//! What a kernel launch needs besides its tensors: sizes, positions in the step buffer, choices.
+//!
+//! Strides are in floats and multiples of [`COLUMN_PAD`](crate::layout::COLUMN_PAD); `*_at` are
+//! word offsets into the step buffer, the one small buffer that a step uploads.
+
+use crate::layout::Layout;
+
+/// Positions in one block of the KV cache.
+pub const BLOCK: usize = 32;
+
+/// Which kernel shapes suit an adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Profile {
+    /// Lanes, rows per lane and barriers are chosen for a CPU that plays a GPU.
+    pub software: bool,
+}
+
+/// The function of a gated activation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Activation {
+    /// `x * sigmoid(x)`.
+    Silu = 0,
+    /// GELU in its tanh form.
+    GeluTanh = 1,
+    /// GELU in its erf form.
+    Gelu = 2,
+    /// `max(x, 0)`.
+    Relu = 3,
+}
+
+/// How the KV cache stores an element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KvDtype {
+    /// Half precision.
+    F16,
+    /// Single precision.
+    F32,
+}
+
+impl KvDtype {
+    /// Words of 32 bits per four elements.
+    pub const fn quad_words(self) -> usize {
+        match self {
+            Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
+/// A matrix as its planes are shaped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MatrixShape {
+    /// The layout of its planes.
+    pub layout: Layout,
+    /// Rows, without padding.
+    pub rows: usize,
+    /// Columns, without padding.
+    pub columns: usize,
+}
+
+/// Embedding gather, [`crate::ops::embed`].
+#[derive(Debug, Clone)]
+pub struct EmbedParams {
+    /// The table, or a shard of it.
+    pub table: MatrixShape,
+    /// Tokens to gather.
+    pub tokens: usize,
+    /// Where their ids are.
+    pub tokens_at: usize,
+    /// The token id of the shard's first row.
+    pub first: usize,
+    /// Factor on every value.
+    pub scale: f32,
+    /// Kernel shapes.
+    pub profile: Profile,
+}
+
+/// RMS norm, [`crate::ops::rms_norm`].
+#[derive(Debug, Clone)]
+pub struct NormParams {
+    /// Columns without padding.
+    pub width: usize,
+    /// Added to the mean square.
+    pub eps: f32,
+    /// Rows to make.
+    pub rows: usize,
+    /// Where the numbers of the source rows are.
+    pub rows_at: usize,
+    /// Kernel shapes.
+    pub profile: Profile,
+}
+
+/// Matrix product, [`crate::ops::linear`].
+#[derive(Debug, Clone)]
+pub struct LinearParams {
+    /// The matrix, or a part of it.
+    pub matrix: MatrixShape,
+    /// Columns of x.
+    pub tokens: usize,
+    /// Stride of y.
+    pub y_stride: usize,
+    /// The column of y that the first row makes.
+    pub row_offset: usize,
+    /// Rows to store, padding included where this is the last part.
+    pub rows_out: usize,
+    /// With a gate: the row where the up half starts, and the gate's function.
+    pub glu: Option<(usize, Activation)>,
+    /// With a norm on x: its width and epsilon.
+    pub norm: Option<(usize, f32)>,
+    /// Kernel shapes.
+    pub profile: Profile,
+}
+
+/// Rotary embedding and cache write, [`crate::ops::rope_kv`].
+#[derive(Debug, Clone)]
+pub struct RopeParams {
+    /// Tokens of the step.
+    pub tokens: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Elements of a head, a multiple of 4.
+    pub head_dim: usize,
+    /// Leading elements of a head that rotate in neighbouring pairs; even.
+    pub rotary: usize,
+    /// Where the cache slots of the tokens are.
+    pub slots_at: usize,
+    /// Where the angles are.
+    pub angles_at: usize,
+    /// Element type of the cache.
+    pub kv: KvDtype,
+    /// Kernel shapes.
+    pub profile: Profile,
+}
+
+/// Attention, [`crate::ops::attention`].
+#[derive(Debug, Clone)]
+pub struct AttentionParams {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads, a divisor of `heads`.
+    pub kv_heads: usize,
+    /// Elements of a head, a multiple of 4.
+    pub head_dim: usize,
+    /// Factor on the scores.
+    pub scale: f32,
+    /// Positions a query sees, itself included; 0 for all.
+    pub window: usize,
+    /// Tiles of the step.
+    pub tiles: usize,
+    /// Where the tiles are, four words each.
+    pub tiles_at: usize,
+    /// Most tokens of a tile.
+    pub tile_tokens: usize,
+    /// Element type of the cache.
+    pub kv: KvDtype,
+    /// Kernel shapes.
+    pub profile: Profile,
+}
+
+/// Gated activation of halves, [`crate::ops::glu`].
+#[derive(Debug, Clone)]
+pub struct GluParams {
+    /// Elements of the result without padding.
+    pub width: usize,
+    /// The column where the up half starts.
+    pub offset: usize,
+    /// The gate's function.
+    pub activation: Activation,
+    /// Kernel shapes.
+    pub profile: Profile,
+}
+
+/// Penalties and biases, [`crate::ops::adjust_logits`].
+#[derive(Debug, Clone)]
+pub struct AdjustParams {
+    /// Entries.
+    pub count: usize,
+    /// Where the entries are, four words each: row, token, repetition penalty, addend.
+    pub entries_at: usize,
+    /// Kernel shapes.
+    pub profile: Profile,
+}
+
+/// Selection, [`crate::ops::select`].
+#[derive(Debug, Clone)]
+pub struct SelectParams {
+    /// Logits of a row without padding.
+    pub vocab: usize,
+    /// Candidates to keep besides the best token; 0 for none.
+    pub keep: usize,
+    /// Where the settings of the rows are, [`SELECT_SETTINGS`] words each.
+    pub rows_at: usize,
+    /// Kernel shapes.
+    pub profile: Profile,
+}
+
+/// Words of one row's selection settings: 1 / temperature as f32 bits, noise, seed low, seed
+/// high, draw, three spare.
+pub const SELECT_SETTINGS: usize = 8;
+/// Words of a selection row before its candidates.
+pub const SELECT_HEAD: usize = 8;
+
+impl SelectParams {
+    /// Logits of a selection group: grows with the vocabulary so that ranking stays cheap.
+    pub fn each(&self) -> usize {
+        if self.vocab > 1 << 16 { 64 } else { 32 }
+    }
+
+    /// Lanes of a selection workgroup.
+    pub const LANES: usize = 32;
+
+    /// Selection groups of a row.
+    pub fn groups(&self) -> usize {
+        self.vocab.div_ceil(Self::LANES * self.each()) * Self::LANES
+    }
+
+    /// Candidates that really come back.
+    pub fn kept(&self) -> usize {
+        self.keep.min(self.groups())
+    }
+
+    /// Words of a row of the result.
+    pub fn out_stride(&self) -> usize {
+        SELECT_HEAD + 2 * self.kept()
+    }
+}

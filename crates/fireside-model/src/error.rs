@@ -1,0 +1,103 @@
+//! What can be wrong with a model, or go wrong while it runs.
+
+use fireside_formats::FormatError;
+use fireside_kernels::device::DeviceError;
+
+/// An error of loading or running a model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The weights cannot be read.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The tokenizer or the chat template is broken.
+    #[error(transparent)]
+    Tokenizer(#[from] fireside_tokenizer::Error),
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A file of the model folder cannot be read.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// A JSON file of the model folder is broken.
+    #[error("{file} is not valid: {reason}")]
+    Json {
+        /// The file's name.
+        file: &'static str,
+        /// What the parser said.
+        reason: String,
+    },
+    /// The config lacks a field.
+    #[error("config.json has no {field:?}, it is needed")]
+    ConfigMissing {
+        /// The field.
+        field: &'static str,
+    },
+    /// A field of the config has a wrong value.
+    #[error("{field} is {found}, it must be {wanted}")]
+    ConfigField {
+        /// The field.
+        field: String,
+        /// Its value.
+        found: String,
+        /// What would do.
+        wanted: &'static str,
+    },
+    /// Sizes of the config contradict each other.
+    #[error("the model's sizes are wrong: {what}")]
+    Contradiction {
+        /// Which, and what would be right.
+        what: String,
+    },
+    /// No family of that name.
+    #[error("unknown architecture {found:?}: the known ones are {known}")]
+    UnknownArchitecture {
+        /// The name in the file.
+        found: String,
+        /// The known names.
+        known: String,
+    },
+    /// A tensor has another shape than the config says.
+    #[error("tensor {tensor:?} has shape {found:?}, the config makes it {expected:?}")]
+    Shape {
+        /// The tensor.
+        tensor: String,
+        /// Its shape in the file.
+        found: Vec<usize>,
+        /// The shape that fits.
+        expected: Vec<usize>,
+    },
+    /// The tokenizer and the weights disagree.
+    #[error(
+        "the tokenizer has {tokenizer} tokens, the model's vocabulary only {model}: they do not belong together"
+    )]
+    Vocabulary {
+        /// Tokens of the tokenizer.
+        tokenizer: usize,
+        /// Rows of the embedding table.
+        model: usize,
+    },
+    /// The adapter cannot hold the model.
+    #[error(
+        "the adapter is too small for this model: {what} needs {needs} bytes in one binding, it allows {allows}; use --device cpu or a smaller context"
+    )]
+    AdapterTooSmall {
+        /// What does not fit.
+        what: String,
+        /// Bytes it takes.
+        needs: u64,
+        /// Bytes a binding may have.
+        allows: u64,
+    },
+    /// A step that no engine should build.
+    #[error("invalid step: {what}")]
+    Step {
+        /// What is wrong.
+        what: String,
+    },
+}

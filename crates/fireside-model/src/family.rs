@@ -1,0 +1,148 @@
+//! Decoder families as data: what they are called, what their tensors are called, how they differ.
+//!
+//! A family is one [`Family`] value in [`FAMILIES`]; the decoder itself knows none of them.
+
+use fireside_kernels::params::Activation;
+
+use crate::error::ModelError;
+
+/// A decoder family.
+#[derive(Debug, PartialEq)]
+pub struct Family {
+    /// Its name in messages.
+    pub name: &'static str,
+    /// `model_type` values of config.json that mean it.
+    pub model_types: &'static [&'static str],
+    /// `general.architecture` values of GGUF that mean it.
+    pub gguf_architectures: &'static [&'static str],
+    /// Its GGUF files pair neighbouring rows of queries and keys for the rotary embedding,
+    /// instead of the halves of a head as its safetensors do.
+    pub gguf_pairs_neighbours: bool,
+    /// The gate where the file does not say.
+    pub gguf_activation: Activation,
+    /// Whether the head is the embedding table where config.json does not say.
+    pub tied_by_default: bool,
+}
+
+/// Every known family.
+pub const FAMILIES: &[Family] = &[Family {
+    name: "llama",
+    model_types: &["llama"],
+    gguf_architectures: &["llama"],
+    gguf_pairs_neighbours: true,
+    gguf_activation: Activation::Silu,
+    tied_by_default: false,
+}];
+
+fn known(names: impl Fn(&Family) -> &'static [&'static str]) -> String {
+    let all: Vec<_> = FAMILIES
+        .iter()
+        .flat_map(|f| names(f).iter().copied())
+        .collect();
+    all.join(", ")
+}
+
+/// The family of a config.json's `model_type`.
+///
+/// # Errors
+///
+/// None of that name; the known ones are named.
+pub fn by_model_type(name: &str) -> Result<&'static Family, ModelError> {
+    FAMILIES
+        .iter()
+        .find(|f| f.model_types.contains(&name))
+        .ok_or_else(|| ModelError::UnknownArchitecture {
+            found: name.chars().take(60).collect(),
+            known: known(|f| f.model_types),
+        })
+}
+
+/// The family of a GGUF's `general.architecture`.
+///
+/// # Errors
+///
+/// None of that name; the known ones are named.
+pub fn by_gguf_architecture(name: &str) -> Result<&'static Family, ModelError> {
+    FAMILIES
+        .iter()
+        .find(|f| f.gguf_architectures.contains(&name))
+        .ok_or_else(|| ModelError::UnknownArchitecture {
+            found: name.chars().take(60).collect(),
+            known: known(|f| f.gguf_architectures),
+        })
+}
+
+/// The matrices and vectors of a decoder, by what they do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Embedding table.
+    Embedding,
+    /// Norm before the head.
+    FinalNorm,
+    /// The head.
+    Head,
+    /// Norm before attention.
+    AttentionNorm,
+    /// Query projection.
+    Query,
+    /// Key projection.
+    Key,
+    /// Value projection.
+    Value,
+    /// Output projection of attention.
+    AttentionOut,
+    /// Norm before the feed-forward layer.
+    FeedForwardNorm,
+    /// Gate projection.
+    Gate,
+    /// Up projection.
+    Up,
+    /// Down projection.
+    Down,
+}
+
+/// How the tensors of a file are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// As transformers' modules.
+    HuggingFace,
+    /// As llama.cpp's GGUF files.
+    Gguf,
+}
+
+impl Naming {
+    /// The name of a part's weight or bias; `layer` counts for the parts of a layer.
+    pub fn tensor(self, part: Part, layer: usize, kind: &str) -> String {
+        let (global, name) = match (self, part) {
+            (Self::HuggingFace, Part::Embedding) => (true, "model.embed_tokens"),
+            (Self::HuggingFace, Part::FinalNorm) => (true, "model.norm"),
+            (Self::HuggingFace, Part::Head) => (true, "lm_head"),
+            (Self::HuggingFace, Part::AttentionNorm) => (false, "input_layernorm"),
+            (Self::HuggingFace, Part::Query) => (false, "self_attn.q_proj"),
+            (Self::HuggingFace, Part::Key) => (false, "self_attn.k_proj"),
+            (Self::HuggingFace, Part::Value) => (false, "self_attn.v_proj"),
+            (Self::HuggingFace, Part::AttentionOut) => (false, "self_attn.o_proj"),
+            (Self::HuggingFace, Part::FeedForwardNorm) => (false, "post_attention_layernorm"),
+            (Self::HuggingFace, Part::Gate) => (false, "mlp.gate_proj"),
+            (Self::HuggingFace, Part::Up) => (false, "mlp.up_proj"),
+            (Self::HuggingFace, Part::Down) => (false, "mlp.down_proj"),
+            (Self::Gguf, Part::Embedding) => (true, "token_embd"),
+            (Self::Gguf, Part::FinalNorm) => (true, "output_norm"),
+            (Self::Gguf, Part::Head) => (true, "output"),
+            (Self::Gguf, Part::AttentionNorm) => (false, "attn_norm"),
+            (Self::Gguf, Part::Query) => (false, "attn_q"),
+            (Self::Gguf, Part::Key) => (false, "attn_k"),
+            (Self::Gguf, Part::Value) => (false, "attn_v"),
+            (Self::Gguf, Part::AttentionOut) => (false, "attn_output"),
+            (Self::Gguf, Part::FeedForwardNorm) => (false, "ffn_norm"),
+            (Self::Gguf, Part::Gate) => (false, "ffn_gate"),
+            (Self::Gguf, Part::Up) => (false, "ffn_up"),
+            (Self::Gguf, Part::Down) => (false, "ffn_down"),
+        };
+        match (self, global) {
+            (_, true) => format!("{name}.{kind}"),
+            (Self::HuggingFace, false) => format!("model.layers.{layer}.{name}.{kind}"),
+            (Self::Gguf, false) => format!("blk.{layer}.{name}.{kind}"),
+        }
+    }
+}

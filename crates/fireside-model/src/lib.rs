@@ -1,0 +1,37 @@
+//! Language models as Burn modules, and how a file becomes one.
+//!
+//! [`load`] reads config, tokenizer and template, packs and uploads the weights tensor by tensor,
+//! and gives a [`Model`] that runs [`step::Step`]s: flat batches of token chunks whose keys and
+//! values go to a paged [`KvCache`]. A decoder family is one entry in [`family::FAMILIES`].
+//!
+//! The model knows tensors and nothing of requests.
+
+mod build;
+mod cache;
+pub mod config;
+pub mod decoder;
+mod error;
+pub mod family;
+pub mod load;
+mod matrix;
+mod model;
+mod pack;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod path;
+mod plan;
+pub mod rope;
+pub mod step;
+
+pub use build::OnProgress;
+pub use cache::KvCache;
+pub use config::DecoderConfig;
+pub use error::ModelError;
+pub use fireside_kernels::counters::Counters;
+pub use fireside_kernels::device;
+pub use fireside_kernels::layout::Layout;
+pub use fireside_kernels::params::{BLOCK, KvDtype, Profile};
+pub use fireside_kernels::selection::Selection;
+pub use fireside_kernels::twin::gumbel;
+pub use load::LoadedModel;
+pub use matrix::{Matrix, MatrixPart};
+pub use model::Model;

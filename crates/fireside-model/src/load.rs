@@ -1,0 +1,228 @@
+//! Loads a whole model: weights, config, tokenizer, chat template, generation defaults.
+
+use fireside_formats::{ByteSource, Gguf, TensorSource, WeightFile};
+use fireside_kernels::device::ComputeDevice;
+use fireside_tokenizer::{ChatTemplate, GgufVocab, Tokenizer, TokenizerConfig};
+use serde_json::Value;
+
+use crate::build::{Builder, OnProgress};
+use crate::config::DecoderConfig;
+use crate::error::ModelError;
+use crate::family::{Naming, Part};
+use crate::model::Model;
+use crate::rope::RopeScaling;
+
+/// The small files of a Hugging Face model folder, as bytes.
+#[derive(Debug, Clone, Default)]
+pub struct FolderFiles {
+    /// `config.json`.
+    pub config: Vec<u8>,
+    /// `tokenizer.json`.
+    pub tokenizer: Vec<u8>,
+    /// `tokenizer_config.json`, where there is one.
+    pub tokenizer_config: Option<Vec<u8>>,
+    /// `generation_config.json`, where there is one.
+    pub generation_config: Option<Vec<u8>>,
+    /// `chat_template.jinja`, where there is one.
+    pub chat_template: Option<String>,
+}
+
+/// A model ready to run, with everything that turns text into tokens and back.
+#[derive(Debug)]
+pub struct LoadedModel {
+    /// The decoder on its device.
+    pub model: Model,
+    /// What surrounds it.
+    pub text: TextSide,
+}
+
+/// Tokenizer, template and defaults of a model.
+#[derive(Debug)]
+pub struct TextSide {
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The chat template, where the model has one.
+    pub template: Option<ChatTemplate>,
+    /// The content of generation_config.json, or an empty object.
+    pub generation_config: Value,
+}
+
+/// What a model is, without its weights being loaded: for `inspect` and for checks.
+#[derive(Debug)]
+pub struct Description {
+    /// The decoder's shape.
+    pub config: DecoderConfig,
+    /// Tokenizer, template and defaults.
+    pub text: TextSide,
+}
+
+/// Reads the description out of a GGUF file.
+///
+/// # Errors
+///
+/// See [`ModelError`].
+pub fn describe_gguf<S: ByteSource>(file: &WeightFile<S>) -> Result<Description, ModelError> {
+    let gguf = file.gguf().ok_or_else(|| ModelError::Contradiction {
+        what: "the file is not a gguf file".into(),
+    })?;
+    let has_head = file.contains(&Naming::Gguf.tensor(Part::Head, 0, "weight"));
+    let mut config = DecoderConfig::from_gguf(gguf, has_head)?;
+    if file.contains("rope_freqs.weight") {
+        let divisors: Vec<f64> = file
+            .read_f32("rope_freqs.weight")?
+            .into_iter()
+            .map(f64::from)
+            .collect();
+        if divisors.len() != config.rope.rotary / 2 || divisors.iter().any(|d| *d <= 0.0) {
+            return Err(ModelError::Shape {
+                tensor: "rope_freqs.weight".into(),
+                found: vec![divisors.len()],
+                expected: vec![config.rope.rotary / 2],
+            });
+        }
+        config.rope.scaling = RopeScaling::Factors { divisors };
+    }
+    let vocab = gguf_vocab(gguf)?;
+    let tokenizer = Tokenizer::from_gguf(&vocab)?;
+    let text_of = |id: Option<u32>| id.and_then(|id| vocab.tokens.get(id as usize).copied());
+    let variables = [
+        ("bos_token", text_of(vocab.bos)),
+        ("eos_token", text_of(vocab.eos)),
+        ("unk_token", text_of(vocab.unk)),
+        ("pad_token", text_of(vocab.pad)),
+    ];
+    let variables = variables
+        .into_iter()
+        .filter_map(|(name, text)| Some((name, text?)));
+    let template = match gguf.find::<&str>("tokenizer.chat_template")? {
+        Some(source) => Some(ChatTemplate::new(source, variables)?),
+        None => None,
+    };
+    check_vocabulary(&tokenizer, &config)?;
+    Ok(Description {
+        config,
+        text: TextSide {
+            tokenizer,
+            template,
+            generation_config: Value::Object(serde_json::Map::new()),
+        },
+    })
+}
+
+fn gguf_vocab(gguf: &Gguf) -> Result<GgufVocab<'_>, ModelError> {
+    let key = |name: &str| format!("tokenizer.ggml.{name}");
+    let id = |name: &str| gguf.find::<u32>(&key(name));
+    let flag = |name: &str| gguf.find::<bool>(&key(name));
+    Ok(GgufVocab {
+        model: gguf.str("tokenizer.ggml.model")?,
+        pre: gguf.find("tokenizer.ggml.pre")?,
+        tokens: gguf.str_array("tokenizer.ggml.tokens")?,
+        scores: gguf.find("tokenizer.ggml.scores")?.unwrap_or_default(),
+        token_types: gguf.find("tokenizer.ggml.token_type")?.unwrap_or_default(),
+        merges: gguf.find("tokenizer.ggml.merges")?.unwrap_or_default(),
+        bos: id("bos_token_id")?,
+        eos: id("eos_token_id")?,
+        eot: id("eot_token_id")?,
+        eom: id("eom_token_id")?,
+        unk: id("unknown_token_id")?,
+        pad: id("padding_token_id")?,
+        add_bos: flag("add_bos_token")?,
+        add_eos: flag("add_eos_token")?,
+        add_space_prefix: flag("add_space_prefix")?,
+        remove_extra_whitespaces: flag("remove_extra_whitespaces")?,
+    })
+}
+
+/// Reads the description out of a model folder's small files.
+///
+/// # Errors
+///
+/// See [`ModelError`].
+pub fn describe_folder(files: &FolderFiles) -> Result<Description, ModelError> {
+    let config = DecoderConfig::from_json(&files.config)?;
+    let tokenizer_config = match &files.tokenizer_config {
+        Some(bytes) => Some(TokenizerConfig::from_json(bytes)?),
+        None => None,
+    };
+    let generation_config: Value = match &files.generation_config {
+        Some(bytes) => serde_json::from_slice(bytes).map_err(|e| ModelError::Json {
+            file: "generation_config.json",
+            reason: e.to_string(),
+        })?,
+        None => Value::Object(serde_json::Map::new()),
+    };
+    let mut tokenizer = Tokenizer::from_json(&files.tokenizer, tokenizer_config.as_ref())?;
+    // Ends of text stand in generation_config.json, else in config.json.
+    let json: Value = serde_json::from_slice(&files.config).unwrap_or_default();
+    let ends = [&generation_config, &json]
+        .into_iter()
+        .find_map(|v| v.get("eos_token_id").filter(|v| !v.is_null()));
+    if let Some(ends) = ends {
+        let ids = match ends {
+            Value::Array(all) => all.iter().filter_map(Value::as_u64).collect(),
+            one => Vec::from_iter(one.as_u64()),
+        };
+        tokenizer =
+            tokenizer.with_stop_tokens(ids.into_iter().filter_map(|id| u32::try_from(id).ok()))?;
+    }
+    let source = files.chat_template.as_deref().or_else(|| {
+        tokenizer_config
+            .as_ref()
+            .and_then(|c| c.chat_template(false))
+    });
+    let variables = tokenizer_config
+        .as_ref()
+        .map(TokenizerConfig::template_variables)
+        .unwrap_or_default();
+    let template = match source {
+        Some(source) => Some(ChatTemplate::new(source, variables)?),
+        None => None,
+    };
+    check_vocabulary(&tokenizer, &config)?;
+    Ok(Description {
+        config,
+        text: TextSide {
+            tokenizer,
+            template,
+            generation_config,
+        },
+    })
+}
+
+/// Every token that the tokenizer can give must have a row in the embedding table; the table
+/// may be larger, models pad it.
+fn check_vocabulary(tokenizer: &Tokenizer, config: &DecoderConfig) -> Result<(), ModelError> {
+    if tokenizer.vocab_size() > config.vocab {
+        return Err(ModelError::Vocabulary {
+            tokenizer: tokenizer.vocab_size(),
+            model: config.vocab,
+        });
+    }
+    Ok(())
+}
+
+/// Uploads the weights of a described model.
+///
+/// # Errors
+///
+/// A missing or misshapen tensor, or a device that cannot hold it.
+pub fn load(
+    description: Description,
+    source: &dyn TensorSource,
+    naming: Naming,
+    device: ComputeDevice,
+    progress: OnProgress<'_>,
+) -> Result<LoadedModel, ModelError> {
+    let Description { config, text } = description;
+    let builder = Builder {
+        source,
+        config: &config,
+        naming,
+        device: &device,
+    };
+    let decoder = builder.decoder(progress)?;
+    Ok(LoadedModel {
+        model: Model::new(config, decoder, device),
+        text,
+    })
+}

@@ -1,0 +1,224 @@
+//! From the tensors of a file to planes: picks a layout, reorders rows, packs one matrix at a time.
+
+use std::borrow::Cow;
+
+use fireside_formats::{
+    DType, F16Fit, Plane, TensorInfo, TensorSource, dequantize, quant_traits, unpack_row,
+};
+use fireside_kernels::layout::{Block, Layout, Planes};
+
+use crate::error::ModelError;
+
+/// A run of rows of one tensor, in the order they are to be stored; `None` is a row of zeros.
+#[derive(Debug, Clone)]
+pub(crate) struct RowSource {
+    pub(crate) tensor: String,
+    pub(crate) order: RowOrder,
+}
+
+/// Which rows of a tensor, in which order.
+#[derive(Debug, Clone)]
+pub(crate) enum RowOrder {
+    /// All of them as they are.
+    Plain,
+    /// A chosen order.
+    Chosen(Vec<Option<usize>>),
+}
+
+impl RowSource {
+    pub(crate) fn plain(tensor: String) -> Self {
+        Self {
+            tensor,
+            order: RowOrder::Plain,
+        }
+    }
+
+    fn rows(&self, info: &TensorInfo) -> usize {
+        match &self.order {
+            RowOrder::Plain => info.shape[0],
+            RowOrder::Chosen(rows) => rows.len(),
+        }
+    }
+}
+
+/// The order of the rows of query or key heads: pairs become neighbours, heads are padded.
+pub(crate) fn head_rows(heads: usize, dim: usize, rotary: usize, pair: bool) -> RowOrder {
+    let stored = dim.next_multiple_of(4);
+    if !pair && stored == dim {
+        return RowOrder::Plain;
+    }
+    let mut rows = Vec::with_capacity(heads * stored);
+    for head in 0..heads {
+        for i in 0..stored {
+            let own = if pair && i < rotary {
+                i / 2 + i % 2 * (rotary / 2)
+            } else {
+                i
+            };
+            rows.push((i < dim).then_some(head * dim + own));
+        }
+    }
+    RowOrder::Chosen(rows)
+}
+
+/// Checks that a tensor is a matrix of that shape.
+pub(crate) fn expect(info: &TensorInfo, shape: &[usize]) -> Result<(), ModelError> {
+    if info.shape == shape {
+        return Ok(());
+    }
+    Err(ModelError::Shape {
+        tensor: info.name.clone(),
+        found: info.shape.clone(),
+        expected: shape.to_vec(),
+    })
+}
+
+/// The layout that keeps a format's values exactly.
+pub(crate) fn layout_of(dtype: DType, bytes: &[u8]) -> Layout {
+    let Some(traits) = quant_traits(dtype) else {
+        return match dtype {
+            DType::F16 => Layout::F16,
+            DType::BF16 => Layout::BF16,
+            _ => Layout::F32,
+        };
+    };
+    match (traits.plane, traits.f16) {
+        (Plane::Unsigned4, F16Fit::Always) => Layout::Q4,
+        (Plane::Unsigned4, F16Fit::UnlessMinOverflows) if scales_fit_half(dtype, bytes) => {
+            Layout::Q4
+        }
+        (Plane::Unsigned4, _) => Layout::Q4Float,
+        (Plane::Signed8, _) if traits.min_is_zero && traits.one_scale => Layout::Q8,
+        (Plane::Signed8, _) => Layout::Q8Group,
+    }
+}
+
+fn scales_fit_half(dtype: DType, bytes: &[u8]) -> bool {
+    let mut fit = true;
+    let fits = |v: f32| half_exact(v);
+    // A partial block is reported when the tensor is packed.
+    let _ = unpack_row(dtype, bytes, |_, block| {
+        fit &= fits(block.scale[0]) && fits(block.min[0]);
+    });
+    fit
+}
+
+fn half_exact(value: f32) -> bool {
+    value.abs() <= 65504.0
+}
+
+/// Packs the rows `first .. first + count` of the concatenation of `sources`.
+///
+/// `columns` reorders the columns of every row (`None` is a column of zeros), which turns a
+/// quantized tensor into a float one.
+pub(crate) struct Packer<'a> {
+    pub(crate) source: &'a dyn TensorSource,
+    pub(crate) sources: &'a [RowSource],
+    pub(crate) width: usize,
+    pub(crate) columns: Option<&'a [Option<usize>]>,
+}
+
+impl Packer<'_> {
+    /// The layout of the whole matrix, or `None` if its sources differ in theirs.
+    pub(crate) fn layout(&self) -> Result<Option<Layout>, ModelError> {
+        let mut layout = None;
+        for source in self.sources {
+            let info = self.source.get(&source.tensor)?;
+            let own = if self.columns.is_some() && quant_traits(info.dtype).is_some() {
+                Layout::F32
+            } else if info.dtype == DType::Q4_0 {
+                layout_of(info.dtype, &self.source.bytes(&source.tensor)?)
+            } else {
+                layout_of(info.dtype, &[])
+            };
+            if layout.is_some_and(|l| l != own) {
+                return Ok(None);
+            }
+            layout = Some(own);
+        }
+        Ok(layout)
+    }
+
+    /// Rows of the concatenation.
+    pub(crate) fn rows(&self) -> Result<usize, ModelError> {
+        let mut rows = 0;
+        for source in self.sources {
+            rows += source.rows(self.source.get(&source.tensor)?);
+        }
+        Ok(rows)
+    }
+
+    /// Packs a range of rows.
+    pub(crate) fn pack(
+        &self,
+        layout: Layout,
+        first: usize,
+        count: usize,
+    ) -> Result<Planes, ModelError> {
+        let stored = self.columns.map_or(self.width, <[_]>::len);
+        let mut planes = Planes::new(layout, count, stored);
+        let mut base = 0;
+        for source in self.sources {
+            let info = self.source.get(&source.tensor)?;
+            let rows = source.rows(info);
+            let own = first.max(base)..(first + count).min(base + rows);
+            if !own.is_empty() {
+                let bytes = self.source.bytes(&source.tensor)?;
+                self.pack_source(source, info, &bytes, own, base, first, &mut planes)?;
+            }
+            base += rows;
+        }
+        Ok(planes)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step of `pack`, split for its length"
+    )]
+    fn pack_source(
+        &self,
+        source: &RowSource,
+        info: &TensorInfo,
+        bytes: &Cow<'_, [u8]>,
+        range: std::ops::Range<usize>,
+        base: usize,
+        first: usize,
+        planes: &mut Planes,
+    ) -> Result<(), ModelError> {
+        let row_bytes = bytes.len() / info.shape[0].max(1);
+        let mut values = vec![0.0f32; self.width];
+        let mut moved = vec![0.0f32; self.columns.map_or(0, <[_]>::len)];
+        for index in range {
+            let from = match &source.order {
+                RowOrder::Plain => Some(index - base),
+                RowOrder::Chosen(rows) => rows[index - base],
+            };
+            let Some(from) = from else { continue };
+            let row = &bytes[from * row_bytes..][..row_bytes];
+            let to = index - first;
+            if planes.layout.scale_group() > 0 {
+                unpack_row(info.dtype, row, |at, block| {
+                    let block = Block {
+                        quants: block.q,
+                        scale: block.scale,
+                        // Formats without a minimum say -0.0.
+                        minimum: block.min.map(|m| m + 0.0),
+                    };
+                    planes.set_block(to, at, &block);
+                })?;
+                continue;
+            }
+            dequantize(info.dtype, row, &mut values)?;
+            match self.columns {
+                None => planes.set_row(to, &values),
+                Some(columns) => {
+                    for (to, from) in moved.iter_mut().zip(columns) {
+                        *to = from.map_or(0.0, |c| values[c]);
+                    }
+                    planes.set_row(to, &moved);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! Loads a model from a path: a GGUF file, or a folder with config.json, tokenizer.json and safetensors.
+
+use std::path::Path;
+
+use fireside_formats::{Mapping, WeightFile};
+use fireside_kernels::device::ComputeDevice;
+
+use crate::error::ModelError;
+use crate::family::Naming;
+use crate::load::{Description, FolderFiles, LoadedModel, describe_folder, describe_gguf, load};
+use crate::{OnProgress, device};
+
+/// A model's files, opened and described but not uploaded.
+#[derive(Debug)]
+pub struct OpenModel {
+    /// The weights, memory-mapped.
+    pub weights: WeightFile<Mapping>,
+    /// Config, tokenizer, template.
+    pub description: Description,
+    naming: Naming,
+}
+
+impl OpenModel {
+    /// Opens a GGUF file or a model folder.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read or is broken; see [`ModelError`].
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        if path.is_dir() {
+            let read = |name: &str| std::fs::read(path.join(name));
+            let need = |name: &str| {
+                read(name).map_err(|error| ModelError::File {
+                    path: path.join(name).display().to_string(),
+                    reason: error.to_string(),
+                })
+            };
+            let files = FolderFiles {
+                config: need("config.json")?,
+                tokenizer: need("tokenizer.json")?,
+                tokenizer_config: read("tokenizer_config.json").ok(),
+                generation_config: read("generation_config.json").ok(),
+                chat_template: std::fs::read_to_string(path.join("chat_template.jinja")).ok(),
+            };
+            let description = describe_folder(&files)?;
+            return Ok(Self {
+                weights: WeightFile::open(path)?,
+                description,
+                naming: Naming::HuggingFace,
+            });
+        }
+        let weights = WeightFile::open(path)?;
+        let description = describe_gguf(&weights)?;
+        Ok(Self {
+            weights,
+            description,
+            naming: Naming::Gguf,
+        })
+    }
+
+    /// Uploads the weights.
+    ///
+    /// # Errors
+    ///
+    /// See [`load`].
+    pub fn load(
+        self,
+        device: device::ComputeDevice,
+        progress: OnProgress<'_>,
+    ) -> Result<LoadedModel, ModelError> {
+        load(
+            self.description,
+            &self.weights,
+            self.naming,
+            device,
+            progress,
+        )
+    }
+}
+
+/// Opens and uploads in one go.
+///
+/// # Errors
+///
+/// See [`OpenModel::open`] and [`load`].
+pub fn load_path(path: &Path, device: ComputeDevice) -> Result<LoadedModel, ModelError> {
+    OpenModel::open(path)?.load(device, &mut |_, _| {})
+}

@@ -1,0 +1,212 @@
+//! From a step to the one buffer that is uploaded for it, and the offsets the kernels need.
+
+use fireside_kernels::params::{BLOCK, SELECT_SETTINGS};
+
+use crate::config::DecoderConfig;
+use crate::error::ModelError;
+use crate::step::Step;
+
+/// Queries (tokens times heads of a group) that one attention workgroup serves in prefill.
+const TILE_QUERIES: usize = 12;
+
+/// A step laid out for the device.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Plan {
+    /// The step buffer.
+    pub(crate) words: Vec<u32>,
+    pub(crate) tokens: usize,
+    pub(crate) tokens_at: usize,
+    pub(crate) slots_at: usize,
+    /// The numbers 0 to `tokens`, for norms over all rows.
+    pub(crate) identity_at: usize,
+    /// Wanted rows.
+    pub(crate) rows: usize,
+    pub(crate) rows_at: usize,
+    pub(crate) tiles: usize,
+    pub(crate) tiles_at: usize,
+    pub(crate) tile_tokens: usize,
+    pub(crate) settings_at: usize,
+    pub(crate) angles_at: usize,
+    pub(crate) adjustments: usize,
+    pub(crate) adjustments_at: usize,
+    /// Candidates that the row wanting most wants.
+    pub(crate) candidates: usize,
+}
+
+impl Plan {
+    /// Lays out a step.
+    ///
+    /// What changes from token to token (adjustments, block tables) comes last, so that the
+    /// offsets before it, which are kernel parameters, stay the same through a decode.
+    ///
+    /// # Errors
+    ///
+    /// A chunk without tokens, a token outside the vocabulary, a position outside the context
+    /// or its block table, a block outside the cache, rows out of order.
+    pub(crate) fn new(
+        step: &Step,
+        config: &DecoderConfig,
+        blocks: usize,
+    ) -> Result<Self, ModelError> {
+        check(step, config, blocks)?;
+        let tokens: usize = step.chunks.iter().map(|c| c.tokens.len()).sum();
+        let longest = step
+            .chunks
+            .iter()
+            .map(|c| c.tokens.len())
+            .max()
+            .unwrap_or(0);
+        let group = config.heads / config.kv_heads;
+        let tile_tokens = if longest > 1 {
+            (TILE_QUERIES / group).max(1)
+        } else {
+            1
+        };
+
+        let mut words = Vec::new();
+        let tokens_at = words.len();
+        words.extend(step.chunks.iter().flat_map(|c| &c.tokens));
+        let slots_at = words.len();
+        for chunk in &step.chunks {
+            words.extend(
+                (chunk.start..chunk.start + chunk.tokens.len()).map(|position| {
+                    chunk.blocks[position / BLOCK] * BLOCK as u32 + (position % BLOCK) as u32
+                }),
+            );
+        }
+        let identity_at = words.len();
+        words.extend(0..tokens as u32);
+
+        let rows_at = words.len();
+        let mut first = 0;
+        for chunk in &step.chunks {
+            words.extend(chunk.rows.iter().map(|(row, _)| (first + row) as u32));
+            first += chunk.tokens.len();
+        }
+        let rows = words.len() - rows_at;
+
+        let settings_at = words.len();
+        let selections = || step.chunks.iter().flat_map(|c| &c.rows).map(|(_, s)| s);
+        for selection in selections() {
+            let (seed, draw) = selection.noise.unwrap_or((0, 0));
+            let mut settings = [0; SELECT_SETTINGS];
+            settings[0] = (1.0 / selection.temperature).to_bits();
+            settings[1] = u32::from(selection.noise.is_some());
+            settings[2] = seed as u32;
+            settings[3] = (seed >> 32) as u32;
+            settings[4] = draw;
+            words.extend(settings);
+        }
+
+        let angles_at = words.len();
+        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        for chunk in &step.chunks {
+            config
+                .rope
+                .angles(chunk.start, chunk.tokens.len(), &mut cos, &mut sin);
+        }
+        words.extend(cos.iter().chain(&sin).map(|v| v.to_bits()));
+
+        let tiles_at = words.len();
+        let tiles = step
+            .chunks
+            .iter()
+            .map(|c| c.tokens.len().div_ceil(tile_tokens))
+            .sum();
+        let adjustments_at = tiles_at + tiles * 4;
+        let adjustments = selections().map(|s| s.adjustments.len()).sum();
+        let mut table_at = adjustments_at + adjustments * 4;
+        let mut first = 0;
+        for chunk in &step.chunks {
+            for offset in (0..chunk.tokens.len()).step_by(tile_tokens) {
+                let count = tile_tokens.min(chunk.tokens.len() - offset);
+                let numbers = [first + offset, count, table_at, chunk.start + offset];
+                words.extend(numbers.map(|n| n as u32));
+            }
+            first += chunk.tokens.len();
+            table_at += chunk.blocks.len();
+        }
+        for (row, selection) in selections().enumerate() {
+            for a in &selection.adjustments {
+                words.extend([row as u32, a.token, a.repetition.to_bits(), a.add.to_bits()]);
+            }
+        }
+        words.extend(step.chunks.iter().flat_map(|c| &c.blocks));
+
+        Ok(Self {
+            words,
+            tokens,
+            tokens_at,
+            slots_at,
+            identity_at,
+            rows,
+            rows_at,
+            tiles,
+            tiles_at,
+            tile_tokens,
+            settings_at,
+            angles_at,
+            adjustments,
+            adjustments_at,
+            candidates: selections().map(|s| s.candidates).max().unwrap_or(0),
+        })
+    }
+}
+
+fn check(step: &Step, config: &DecoderConfig, blocks: usize) -> Result<(), ModelError> {
+    let wrong = |what: String| Err(ModelError::Step { what });
+    for chunk in &step.chunks {
+        let end = chunk.start + chunk.tokens.len();
+        if chunk.tokens.is_empty() {
+            return wrong("a chunk has no tokens".into());
+        }
+        if end > config.context {
+            return wrong(format!(
+                "position {} is past the context of {}",
+                end - 1,
+                config.context
+            ));
+        }
+        if end.div_ceil(BLOCK) > chunk.blocks.len() {
+            return wrong(format!(
+                "{} blocks do not cover {end} positions",
+                chunk.blocks.len()
+            ));
+        }
+        if let Some(token) = chunk.tokens.iter().find(|t| **t as usize >= config.vocab) {
+            return wrong(format!(
+                "token {token} is outside the vocabulary of {}",
+                config.vocab
+            ));
+        }
+        if let Some(block) = chunk.blocks.iter().find(|b| **b as usize >= blocks) {
+            return wrong(format!("block {block} is outside the cache of {blocks}"));
+        }
+        let ascending = chunk.rows.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        if !ascending
+            || chunk
+                .rows
+                .last()
+                .is_some_and(|(row, _)| *row >= chunk.tokens.len())
+        {
+            return wrong("the wanted rows are not ascending token numbers of their chunk".into());
+        }
+        for (_, selection) in &chunk.rows {
+            let temperature = selection.temperature;
+            if !(temperature > 0.0 && temperature.is_finite()) {
+                return wrong(format!("a temperature of {temperature} is not above zero"));
+            }
+            if let Some(a) = selection
+                .adjustments
+                .iter()
+                .find(|a| a.token as usize >= config.vocab)
+            {
+                return wrong(format!(
+                    "adjusted token {} is outside the vocabulary",
+                    a.token
+                ));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! Tests of the public interface, in one binary.
+
+mod bad_input;
+mod chat;
+mod common;
+mod gguf;
+mod parity;
+mod properties;
+mod smollm2;

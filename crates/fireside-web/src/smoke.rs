@@ -1,0 +1,377 @@
+//! One kernel of each kind on the browser's adapter against its twin, and what a launch costs.
+
+use burn::tensor::{DType, Int, Tensor, TensorData};
+use fireside_kernels::counters::Counters;
+use fireside_kernels::device::{ComputeDevice, read_floats, read_words};
+use fireside_kernels::layout::{Block, Layout, Planes, padded};
+use fireside_kernels::ops::{self, LinearExtras, PlaneTensors};
+use fireside_kernels::params::{
+    Activation, AdjustParams, AttentionParams, BLOCK, EmbedParams, GluParams, KvDtype,
+    LinearParams, MatrixShape, NormParams, Profile, RopeParams, SelectParams,
+};
+use fireside_kernels::twin;
+use serde_json::{Value, json};
+use wasm_bindgen::prelude::*;
+
+const TOLERANCE: f32 = 1e-4;
+
+/// Runs every kernel and gives a JSON text: `adapter`, `results` with `name`, `ok`, `max_error`
+/// and `tolerance` of each, and `launch_us`, the main-thread time of one launch.
+///
+/// # Errors
+///
+/// No adapter, or one that fails, as a message.
+#[wasm_bindgen]
+pub async fn smoke() -> Result<String, JsValue> {
+    console_error_panic_hook::set_once();
+    let device = ComputeDevice::open()
+        .await
+        .map_err(|e| JsValue::from_str(&e.to_string()))?;
+    let name = device
+        .adapter()
+        .map_or_else(String::new, |a| format!("{} {}", a.name, a.driver));
+    let mut results = Vec::new();
+    for software in [true, false] {
+        let device = device.clone().with_profile(Profile { software });
+        Smoke {
+            device,
+            results: &mut results,
+        }
+        .all(if software {
+            "software shapes"
+        } else {
+            "gpu shapes"
+        })
+        .await
+        .map_err(|e| JsValue::from_str(&e.to_string()))?;
+    }
+    let launch_us = launch_time(&device)
+        .await
+        .map_err(|e| JsValue::from_str(&e.to_string()))?;
+    Ok(json!({
+        "adapter": name,
+        "results": results,
+        "launch_us": launch_us,
+        "pipelines": Counters::now().pipelines,
+    })
+    .to_string())
+}
+
+type Failure = fireside_kernels::device::DeviceError;
+
+struct Smoke<'a> {
+    device: ComputeDevice,
+    results: &'a mut Vec<Value>,
+}
+
+fn number(seed: &mut u32) -> f32 {
+    *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+    (*seed >> 8) as f32 / (1 << 23) as f32 - 1.0
+}
+
+fn numbers(count: usize, seed: u32) -> Vec<f32> {
+    let mut seed = seed;
+    (0..count).map(|_| number(&mut seed)).collect()
+}
+
+impl Smoke<'_> {
+    fn compare(&mut self, name: String, actual: &[f32], expected: &[f32]) {
+        let size = expected.iter().fold(1.0f32, |m, v| m.max(v.abs()));
+        let error = actual
+            .iter()
+            .zip(expected)
+            .map(|(a, e)| (a - e).abs() / size)
+            .fold(0.0, f32::max);
+        let ok = actual.len() == expected.len() && error <= TOLERANCE;
+        self.results.push(json!({
+            "name": name, "ok": ok, "max_error": error, "tolerance": TOLERANCE,
+        }));
+    }
+
+    fn matrix(&self, values: Vec<f32>, stride: usize) -> Tensor<2> {
+        let rows = values.len() / stride;
+        Tensor::from_data(
+            TensorData::new(values, [rows, stride]),
+            (self.device.burn(), DType::F32),
+        )
+    }
+
+    fn planes(&self, layout: Layout, rows: usize, columns: usize) -> (Planes, PlaneTensors) {
+        let mut planes = Planes::new(layout, rows, columns);
+        let mut seed = 7;
+        for row in 0..rows {
+            if layout.scale_group() == 0 {
+                planes.set_row(row, &numbers(columns, row as u32));
+                continue;
+            }
+            for index in 0..columns / 32 {
+                let mut quants = [0i8; 32];
+                for q in &mut quants {
+                    *q = (number(&mut seed) * 7.0 + 8.0) as i8;
+                }
+                let minimum = if layout.has_minimum() { -1.0 } else { 0.0 };
+                let block = Block {
+                    quants,
+                    scale: [0.125; 2],
+                    minimum: [minimum; 2],
+                };
+                planes.set_block(row, index, &block);
+            }
+        }
+        let tensors = PlaneTensors {
+            quants: self.device.words(planes.quants.clone()),
+            scales: (!planes.scales.is_empty()).then(|| self.device.words(planes.scales.clone())),
+        };
+        (planes, tensors)
+    }
+
+    async fn all(&mut self, shapes: &str) -> Result<(), Failure> {
+        self.linear(shapes).await?;
+        self.embed_and_norm(shapes).await?;
+        self.attention(shapes).await?;
+        self.glu(shapes).await?;
+        self.select(shapes).await
+    }
+
+    async fn linear(&mut self, shapes: &str) -> Result<(), Failure> {
+        for layout in Layout::ALL {
+            for tokens in [1, 5, 33] {
+                let (rows, columns) = (192, 96);
+                let (planes, tensors) = self.planes(layout, rows, columns);
+                let x = numbers(tokens * columns, 1);
+                let params = LinearParams {
+                    matrix: MatrixShape {
+                        layout,
+                        rows,
+                        columns,
+                    },
+                    tokens,
+                    y_stride: rows,
+                    row_offset: 0,
+                    rows_out: rows,
+                    glu: None,
+                    norm: None,
+                    profile: self.device.profile(),
+                };
+                let mut expected = vec![0.0; tokens * rows];
+                twin::linear(&planes.view(), &x, None, None, None, &params, &mut expected);
+                let y = ops::linear(
+                    &self.matrix(x, columns),
+                    &tensors,
+                    LinearExtras::default(),
+                    None,
+                    params,
+                );
+                let actual = read_floats(y).await?;
+                self.compare(
+                    format!("linear {layout:?}, {tokens} tokens, {shapes}"),
+                    &actual,
+                    &expected,
+                );
+            }
+        }
+        Ok(())
+    }
+
+    async fn embed_and_norm(&mut self, shapes: &str) -> Result<(), Failure> {
+        let (rows, columns) = (100, 96);
+        let (planes, tensors) = self.planes(Layout::Q8, rows, columns);
+        let step = vec![3, 99, 0, 0, 1, 2];
+        let profile = self.device.profile();
+        let embed = EmbedParams {
+            table: MatrixShape {
+                layout: Layout::Q8,
+                rows,
+                columns,
+            },
+            tokens: 3,
+            tokens_at: 0,
+            first: 0,
+            scale: 1.0,
+            profile,
+        };
+        let mut expected = vec![0.0; 3 * columns];
+        twin::embed(&planes.view(), &step, &embed, &mut expected);
+        let words = self.device.words(step.clone());
+        let x = ops::embed(&tensors, &words, None, embed);
+        let actual = read_floats(x.clone()).await?;
+        self.compare(format!("embed, {shapes}"), &actual, &expected);
+
+        let norm = NormParams {
+            width: columns,
+            eps: 1e-5,
+            rows: 3,
+            rows_at: 3,
+            profile,
+        };
+        let gain = numbers(columns, 5);
+        let mut normed = vec![0.0; 3 * columns];
+        twin::rms_norm(&expected, &gain, &step, &norm, &mut normed);
+        let y = ops::rms_norm(&x, &self.device.floats(gain), &words, norm);
+        let actual = read_floats(y).await?;
+        self.compare(format!("rms_norm, {shapes}"), &actual, &normed);
+        Ok(())
+    }
+
+    async fn attention(&mut self, shapes: &str) -> Result<(), Failure> {
+        let (heads, kv_heads, head_dim, tokens) = (6, 2, 32, 5);
+        let profile = self.device.profile();
+        for kv in [KvDtype::F16, KvDtype::F32] {
+            let mut step: Vec<u32> = (0..tokens as u32).map(|t| BLOCK as u32 + t).collect();
+            let angles = numbers(tokens * head_dim, 2);
+            step.extend(angles.iter().map(|a| a.to_bits()));
+            let tiles_at = step.len();
+            let table = (tiles_at + 8) as u32;
+            step.extend([0, 4, table, 0, 4, 1, table, 4, 1]);
+            let rope = RopeParams {
+                tokens,
+                heads,
+                kv_heads,
+                head_dim,
+                rotary: head_dim,
+                slots_at: 0,
+                angles_at: tokens,
+                kv,
+                profile,
+            };
+            let attention = AttentionParams {
+                heads,
+                kv_heads,
+                head_dim,
+                scale: 0.2,
+                window: 0,
+                tiles: 2,
+                tiles_at,
+                tile_tokens: 4,
+                kv,
+                profile,
+            };
+            let width = (heads + 2 * kv_heads) * head_dim;
+            let qkv = numbers(tokens * padded(width), 3);
+            let cache_words = 2 * BLOCK * kv_heads * head_dim / 4 * kv.quad_words();
+            let (mut keys, mut values) = (vec![0; cache_words], vec![0; cache_words]);
+            let stride = padded(heads * head_dim);
+            let mut q = vec![0.0; tokens * stride];
+            twin::rope_kv(&qkv, &mut keys, &mut values, &step, &rope, &mut q);
+            let mut expected = vec![0.0; tokens * stride];
+            twin::attention(&q, &keys, &values, &step, &attention, &mut expected);
+
+            let words = self.device.words(step);
+            let zeros = || self.device.words(vec![0; cache_words]);
+            let (device_q, device_keys, device_values) = ops::rope_kv(
+                self.matrix(qkv, padded(width)),
+                zeros(),
+                zeros(),
+                &words,
+                rope,
+            );
+            let out = ops::attention(
+                device_q.clone(),
+                &device_keys,
+                &device_values,
+                &words,
+                attention,
+            );
+            let actual_q = read_floats(device_q).await?;
+            self.compare(format!("rope_kv {kv:?}, {shapes}"), &actual_q, &q);
+            let actual = read_floats(out).await?;
+            // A half that rounds the other way moves a result by up to 1e-3 of a value.
+            self.compare(format!("attention {kv:?}, {shapes}"), &actual, &expected);
+        }
+        Ok(())
+    }
+
+    async fn glu(&mut self, shapes: &str) -> Result<(), Failure> {
+        let params = GluParams {
+            width: 70,
+            offset: 96,
+            activation: Activation::Silu,
+            profile: self.device.profile(),
+        };
+        let x = numbers(2 * 192, 4);
+        let mut expected = vec![0.0; 2 * 96];
+        twin::glu(&x, 192, &params, &mut expected);
+        let actual = read_floats(ops::glu(self.matrix(x, 192), params)).await?;
+        self.compare(format!("glu, {shapes}"), &actual, &expected);
+        Ok(())
+    }
+
+    async fn select(&mut self, shapes: &str) -> Result<(), Failure> {
+        let vocab = 3001;
+        let stride = padded(vocab);
+        let mut logits = numbers(stride, 6);
+        let mut step = vec![(1.0f32 / 0.8).to_bits(), 1, 42, 0, 3, 0, 0, 0];
+        step.extend([0, 17, 1.5f32.to_bits(), 4.0f32.to_bits()]);
+        let profile = self.device.profile();
+        let adjust = AdjustParams {
+            count: 1,
+            entries_at: 8,
+            profile,
+        };
+        let params = SelectParams {
+            vocab,
+            keep: 16,
+            rows_at: 0,
+            profile,
+        };
+        let words = self.device.words(step.clone());
+        let device_logits =
+            ops::adjust_logits(self.matrix(logits.clone(), stride), &words, adjust.clone());
+        let found: Tensor<2, Int> = ops::select(&device_logits, &words, params.clone());
+        let found = read_words(found).await?;
+        twin::adjust_logits(&mut logits, stride, &step, &adjust);
+        let mut expected = vec![0; params.out_stride()];
+        twin::select(&logits, stride, &step, &params, &mut expected);
+        let actual_logits = read_floats(device_logits).await?;
+        self.compare(format!("adjust_logits, {shapes}"), &actual_logits, &logits);
+        // Ids must be equal, sums close.
+        let ids = |words: &[u32]| -> Vec<f32> {
+            std::iter::once(words[0])
+                .chain(words[8..].iter().step_by(2).copied())
+                .map(|id| id as f32)
+                .collect()
+        };
+        self.compare(
+            format!("select ids, {shapes}"),
+            &ids(&found),
+            &ids(&expected),
+        );
+        let sums = |words: &[u32]| -> Vec<f32> {
+            words[2..5].iter().map(|w| f32::from_bits(*w)).collect()
+        };
+        self.compare(
+            format!("select sums, {shapes}"),
+            &sums(&found),
+            &sums(&expected),
+        );
+        Ok(())
+    }
+}
+
+/// Microseconds of main-thread time per launch, over some hundred launches of a small kernel.
+async fn launch_time(device: &ComputeDevice) -> Result<f64, Failure> {
+    const LAUNCHES: usize = 400;
+    let gain = device.floats(vec![1.0; 32]);
+    let words = device.words(vec![0]);
+    let start = Tensor::from_data(
+        TensorData::new(vec![1.0f32; 32], [1, 32]),
+        (device.burn(), DType::F32),
+    );
+    let params = || NormParams {
+        width: 32,
+        eps: 1e-5,
+        rows: 1,
+        rows_at: 0,
+        profile: device.profile(),
+    };
+    let warm = ops::rms_norm(&start, &gain, &words, params());
+    read_floats(warm).await?;
+    let timer = web_time::Instant::now();
+    let mut x = start;
+    for _ in 0..LAUNCHES {
+        x = ops::rms_norm(&x, &gain, &words, params());
+    }
+    let spent = timer.elapsed();
+    read_floats(x).await?;
+    Ok(spent.as_secs_f64() * 1e6 / LAUNCHES as f64)
+}

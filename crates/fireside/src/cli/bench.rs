@@ -1,0 +1,379 @@
+//! `fireside bench`: prefill and decode speed as llama-bench defines pp and tg, with the counters
+//! that carry over between machines.
+//!
+//! pp N runs N synthetic tokens from an empty context in steps of up to 512; tg N runs N decodes of
+//! one synthetic token each from an empty context and waits for every result. Tokenization is not
+//! part of either; selecting the next token on the device is.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use cpu_time::ProcessTime;
+use fireside_model::device::{ComputeDevice, DeviceChoice};
+use fireside_model::path::OpenModel;
+use fireside_model::step::{Chunk, RowSelection, Step};
+use fireside_model::{BLOCK, Counters, KvDtype, LoadedModel};
+use serde_json::{Value, json};
+
+use super::BenchArgs;
+use super::output::{human_bytes, notice};
+
+/// Tokens of one prefill step.
+const STEP_TOKENS: usize = 512;
+
+/// One kind of measurement, repeated.
+struct Series {
+    tokens: usize,
+    wall: Vec<Duration>,
+    cpu: Vec<Duration>,
+    counters: Counters,
+    submits: Option<u64>,
+    steps: usize,
+}
+
+/// Runs the benchmark and prints a table or one JSON object.
+pub(super) fn run(
+    path: &Path,
+    hash: &str,
+    args: &BenchArgs,
+    choice: DeviceChoice,
+    kv: KvDtype,
+) -> Result<()> {
+    let started = Instant::now();
+    let device = pollster::block_on(ComputeDevice::open(choice))?;
+    notice(&device, choice == DeviceChoice::Cpu);
+    let open = OpenModel::open(path)?;
+    let mix = quantization(&open);
+    let loaded = open.load(device, &mut |_, _| {})?;
+    let load = started.elapsed();
+
+    let positions = args.prompt.max(args.generate).max(1);
+    anyhow::ensure!(
+        positions <= loaded.model.config().context,
+        "{positions} tokens do not fit the model's context of {}: use smaller -p and -n",
+        loaded.model.config().context
+    );
+    let mut bench = Bench::new(loaded, positions, kv)?;
+    let first = started.elapsed();
+    bench.decode(1)?;
+    let to_first_token = load + (started.elapsed() - first);
+
+    // One warm-up of each kind, so that every shader is compiled.
+    bench.prefill(args.prompt)?;
+    bench.decode(2.min(args.generate))?;
+    let warm = Counters::now();
+    let mut prefill = Series::new(args.prompt);
+    let mut decode = Series::new(args.generate);
+    for _ in 0..args.repetitions.max(1) {
+        bench.measure(&mut prefill, |b| b.prefill(args.prompt))?;
+        bench.measure(&mut decode, |b| b.decode(args.generate))?;
+    }
+    let compiled = Counters::now().since(warm).pipelines;
+
+    let report = report(
+        &bench,
+        path,
+        hash,
+        &mix,
+        &[("prefill", &prefill), ("decode", &decode)],
+        load,
+        to_first_token,
+        compiled,
+    );
+    match args.format {
+        super::BenchFormat::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        super::BenchFormat::Table => table(&report),
+    }
+    Ok(())
+}
+
+struct Bench {
+    loaded: LoadedModel,
+    cache: fireside_model::KvCache,
+}
+
+impl Bench {
+    fn new(loaded: LoadedModel, positions: usize, kv: KvDtype) -> Result<Self> {
+        let cache = loaded.model.cache(positions.div_ceil(BLOCK), kv)?;
+        Ok(Self { loaded, cache })
+    }
+
+    /// A synthetic token: ids spread over the vocabulary.
+    fn token(&self, position: usize) -> u32 {
+        ((position * 7919 + 11) % self.loaded.model.config().vocab) as u32
+    }
+
+    fn step(&mut self, start: usize, count: usize, last: bool) -> Result<()> {
+        let chunk = Chunk {
+            tokens: (start..start + count).map(|p| self.token(p)).collect(),
+            start,
+            blocks: (0..(start + count).div_ceil(BLOCK) as u32).collect(),
+            rows: if last {
+                vec![(count - 1, RowSelection::default())]
+            } else {
+                Vec::new()
+            },
+        };
+        let step = Step {
+            chunks: vec![chunk],
+        };
+        let selected = pollster::block_on(self.loaded.model.step(&mut self.cache, &step))?;
+        if let Some(row) = selected.first() {
+            anyhow::ensure!(
+                row.selection.broken == 0,
+                "the model gave NaN logits on this device"
+            );
+        }
+        Ok(())
+    }
+
+    fn prefill(&mut self, tokens: usize) -> Result<usize> {
+        let mut start = 0;
+        let mut steps = 0;
+        while start < tokens {
+            let count = STEP_TOKENS.min(tokens - start);
+            self.step(start, count, start + count == tokens)?;
+            start += count;
+            steps += 1;
+        }
+        Ok(steps)
+    }
+
+    fn decode(&mut self, tokens: usize) -> Result<usize> {
+        for position in 0..tokens {
+            self.step(position, 1, true)?;
+        }
+        Ok(tokens)
+    }
+
+    fn measure(
+        &mut self,
+        series: &mut Series,
+        run: impl Fn(&mut Self) -> Result<usize>,
+    ) -> Result<()> {
+        let before = Counters::now();
+        let submits = self.loaded.model.device().submissions();
+        let cpu = ProcessTime::now();
+        let wall = Instant::now();
+        series.steps = run(self)?;
+        series.wall.push(wall.elapsed());
+        series.cpu.push(cpu.elapsed());
+        // The two submissions that asked for the count are not the model's.
+        series.submits = match (submits, self.loaded.model.device().submissions()) {
+            (Some(from), Some(to)) => Some(to.saturating_sub(from).saturating_sub(1)),
+            _ => None,
+        };
+        series.counters = Counters::now().since(before);
+        Ok(())
+    }
+}
+
+impl Series {
+    fn new(tokens: usize) -> Self {
+        Self {
+            tokens,
+            wall: Vec::new(),
+            cpu: Vec::new(),
+            counters: Counters::default(),
+            submits: None,
+            steps: 0,
+        }
+    }
+
+    fn json(&self) -> Value {
+        let per_token = |d: &Duration| d.as_secs_f64() * 1e3 / self.tokens.max(1) as f64;
+        let (cpu, cpu_low, cpu_high) = spread(self.cpu.iter().map(per_token).collect());
+        let (wall, wall_low, wall_high) = spread(self.wall.iter().map(per_token).collect());
+        let steps = self.steps.max(1) as f64;
+        json!({
+            "tokens": self.tokens,
+            "repetitions": self.wall.len(),
+            "tokens_per_second": 1e3 / wall,
+            "wall_ms_per_token": { "median": wall, "min": wall_low, "max": wall_high },
+            "cpu_ms_per_token": { "median": cpu, "min": cpu_low, "max": cpu_high },
+            "steps": self.steps,
+            "dispatches_per_step": self.counters.dispatches as f64 / steps,
+            "submits_per_step": self.submits.map(|s| s as f64 / steps),
+            "readback_bytes_per_step": self.counters.read as f64 / steps,
+            "upload_bytes_per_step": self.counters.uploaded as f64 / steps,
+        })
+    }
+}
+
+/// Median, least and most.
+fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
+    values.sort_by(f64::total_cmp);
+    let median = values.get(values.len() / 2).copied().unwrap_or(f64::NAN);
+    (
+        median,
+        values.first().copied().unwrap_or(f64::NAN),
+        values.last().copied().unwrap_or(f64::NAN),
+    )
+}
+
+/// The types of the tensors by bytes, the largest share first: `Q4_1 69%, Q8_0 31%`.
+fn quantization(open: &OpenModel) -> String {
+    use fireside_formats::TensorSource;
+    let mut bytes: Vec<(String, u64)> = Vec::new();
+    for tensor in open.weights.tensors() {
+        let name = tensor.dtype.to_string();
+        match bytes.iter_mut().find(|(n, _)| *n == name) {
+            Some((_, sum)) => *sum += tensor.byte_len(),
+            None => bytes.push((name, tensor.byte_len())),
+        }
+    }
+    bytes.sort_by_key(|(_, b)| std::cmp::Reverse(*b));
+    let total: u64 = bytes.iter().map(|(_, b)| b).sum();
+    let shares = bytes
+        .iter()
+        .map(|(n, b)| format!("{n} {:.0}%", *b as f64 * 100.0 / total.max(1) as f64));
+    shares.collect::<Vec<_>>().join(", ")
+}
+
+#[expect(clippy::too_many_arguments, reason = "one call that gathers a report")]
+fn report(
+    bench: &Bench,
+    path: &Path,
+    hash: &str,
+    mix: &str,
+    series: &[(&str, &Series)],
+    load: Duration,
+    to_first_token: Duration,
+    compiled: u64,
+) -> Value {
+    let model = &bench.loaded.model;
+    let adapter = model.device().adapter().map_or_else(
+        || json!({ "name": "cpu", "type": "cpu", "software": true, "driver": "fireside", "backend": "flex" }),
+        |a| json!({ "name": a.name, "type": a.kind, "software": a.software, "driver": a.driver, "backend": a.backend, "f16": a.f16 }),
+    );
+    let mut report = json!({
+        "model": path.file_name().map(|n| n.to_string_lossy().into_owned()),
+        "sha256": hash,
+        "quantization": mix,
+        "adapter": adapter,
+        "kv_cache_dtype": match bench.cache.dtype() { KvDtype::F16 => "f16", KvDtype::F32 => "f32" },
+        "activations": "float",
+        "load_seconds": load.as_secs_f64(),
+        "time_to_first_token_seconds": to_first_token.as_secs_f64(),
+        "pipelines_compiled": Counters::now().pipelines,
+        "pipelines_compiled_after_warm_up": compiled,
+        "gpu_bytes": { "weights": model.weight_bytes(), "kv_cache": bench.cache.bytes() },
+        "host_peak_bytes": peak_memory(),
+        "threads": std::thread::available_parallelism().map_or(1, usize::from),
+        "load_average": load_average(),
+    });
+    for (name, series) in series {
+        if series.tokens > 0 {
+            report[*name] = series.json();
+        }
+    }
+    report
+}
+
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
+    line.split_whitespace()
+        .nth(1)?
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib * 1024)
+}
+
+fn load_average() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    text.split_whitespace().next()?.parse().ok()
+}
+
+fn table(report: &Value) {
+    let text = |pointer: &str| match report.pointer(pointer) {
+        Some(Value::String(s)) => s.clone(),
+        Some(value) => value.to_string(),
+        None => "-".into(),
+    };
+    let number = |pointer: String| report.pointer(&pointer).and_then(Value::as_f64);
+    println!("model     {} ({})", text("/model"), text("/quantization"));
+    println!("sha256    {}", text("/sha256"));
+    println!(
+        "adapter   {} ({}), {} {}",
+        text("/adapter/name"),
+        text("/adapter/type"),
+        text("/adapter/backend"),
+        text("/adapter/driver")
+    );
+    if report.pointer("/adapter/software") == Some(&Value::Bool(true)) {
+        println!("          SOFTWARE ADAPTER: these are cpu speeds");
+    }
+    println!();
+    println!(
+        "{:<8} {:>9} {:>12} {:>21} {:>10} {:>7} {:>9}",
+        "test", "tok/s", "cpu-ms/token", "(min .. max)", "dispatches", "submits", "readback"
+    );
+    for (name, label) in [("prefill", "pp"), ("decode", "tg")] {
+        let Some(tokens) = number(format!("/{name}/tokens")) else {
+            continue;
+        };
+        let get = |field: &str| number(format!("/{name}/{field}")).unwrap_or(f64::NAN);
+        println!(
+            "{:<8} {:>9.1} {:>12.1} {:>21} {:>10.1} {:>7.1} {:>7.0} B",
+            format!("{label}{tokens:.0}"),
+            get("tokens_per_second"),
+            get("cpu_ms_per_token/median"),
+            format!(
+                "{:.1} .. {:.1}",
+                get("cpu_ms_per_token/min"),
+                get("cpu_ms_per_token/max")
+            ),
+            get("dispatches_per_step"),
+            get("submits_per_step"),
+            get("readback_bytes_per_step"),
+        );
+    }
+    println!("(dispatches, submits and readback are per step: a decode step is one token)");
+    println!();
+    let bytes = |pointer: &str| {
+        report
+            .pointer(pointer)
+            .and_then(Value::as_u64)
+            .map_or("-".into(), human_bytes)
+    };
+    println!(
+        "memory    weights {}, kv cache {} ({}), host peak {}",
+        bytes("/gpu_bytes/weights"),
+        bytes("/gpu_bytes/kv_cache"),
+        text("/kv_cache_dtype"),
+        bytes("/host_peak_bytes")
+    );
+    println!(
+        "start     load {:.2} s, first token {:.2} s, {} shaders compiled, {} after warm-up",
+        number("/load_seconds".into()).unwrap_or(f64::NAN),
+        number("/time_to_first_token_seconds".into()).unwrap_or(f64::NAN),
+        text("/pipelines_compiled"),
+        text("/pipelines_compiled_after_warm_up")
+    );
+    println!(
+        "machine   {} threads, load average {}",
+        text("/threads"),
+        text("/load_average")
+    );
+}
+
+/// The digest of a model for the report: of the one file it is in, or of its first one.
+pub(super) fn digest(path: &Path, options: &fireside_hub::Options) -> Result<String> {
+    let file = if path.is_dir() {
+        let mut files: Vec<_> = std::fs::read_dir(path)
+            .with_context(|| format!("cannot read {}", path.display()))?
+            .filter_map(|entry| entry.ok().map(|e| e.path()))
+            .filter(|p| p.extension().is_some_and(|e| e == "safetensors"))
+            .collect();
+        files.sort();
+        files
+            .into_iter()
+            .next()
+            .context("the folder has no safetensors file")?
+    } else {
+        path.to_path_buf()
+    };
+    Ok(fireside_hub::sha256(&file, options)?)
+}

@@ -1,0 +1,283 @@
+//! The `fireside` command: arguments, and which module does what.
+
+mod adapters;
+mod bench;
+mod chat;
+mod generate;
+mod inspect;
+mod output;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fireside_engine::GenerationParams;
+use fireside_hub::Options;
+use fireside_model::KvDtype;
+use fireside_model::device::DeviceChoice;
+
+use crate::{Loading, Pipeline};
+
+/// Run language models on any GPU.
+#[derive(Debug, Parser)]
+#[command(name = "fireside", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Generate text from a prompt, streaming it to the terminal.
+    Generate(GenerateArgs),
+    /// Chat in the terminal.
+    Chat(ChatArgs),
+    /// Measure prefill and decode speed.
+    Bench(BenchArgs),
+    /// Show what a model file holds.
+    Inspect {
+        /// A GGUF file, a model folder, a known name or a hub id.
+        #[arg(default_value = DEFAULT)]
+        model: String,
+    },
+    /// List the GPU adapters and which one would be used.
+    Adapters,
+    /// Fetch a model and print where it lies.
+    Fetch {
+        /// A known name or a hub id.
+        #[arg(default_value = DEFAULT)]
+        model: String,
+    },
+}
+
+const DEFAULT: &str = fireside_hub::DEFAULT_MODEL.name;
+
+/// Which model, on which device.
+#[derive(Debug, Args)]
+struct ModelArgs {
+    /// A GGUF file, a folder with config.json, tokenizer.json and *.safetensors, a known name or a
+    /// hub id.
+    #[arg(short, long, env = "FIRESIDE_MODEL", default_value = DEFAULT)]
+    model: String,
+    /// auto, gpu, cpu, or the number of an adapter from `fireside adapters`.
+    #[arg(short, long, env = "FIRESIDE_DEVICE", default_value = "auto")]
+    device: DeviceChoice,
+    /// Element type of the KV cache.
+    #[arg(long, value_enum, default_value = "f16")]
+    kv_cache_dtype: KvCacheDtype,
+    /// Positions that all sequences together may take; the model's context by default, within reason.
+    #[arg(short, long, value_name = "TOKENS")]
+    context: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum KvCacheDtype {
+    F16,
+    F32,
+}
+
+impl From<KvCacheDtype> for KvDtype {
+    fn from(value: KvCacheDtype) -> Self {
+        match value {
+            KvCacheDtype::F16 => Self::F16,
+            KvCacheDtype::F32 => Self::F32,
+        }
+    }
+}
+
+/// Sampling parameters, under Hugging Face's names.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Generation")]
+struct SamplingArgs {
+    /// Most tokens to generate.
+    #[arg(short = 'n', long, value_name = "N")]
+    max_new_tokens: Option<usize>,
+    /// Sample instead of taking the best token; implied by a sampling parameter.
+    #[arg(long)]
+    do_sample: bool,
+    /// Divides the logits; 0 is greedy.
+    #[arg(short, long, allow_negative_numbers = true, value_name = "T")]
+    temperature: Option<f32>,
+    /// Sample among this many best tokens; 0 for all.
+    #[arg(long, allow_negative_numbers = true, value_name = "K")]
+    top_k: Option<i64>,
+    /// Sample among the fewest best tokens with this total probability.
+    #[arg(long, allow_negative_numbers = true, value_name = "P")]
+    top_p: Option<f32>,
+    /// Sample among tokens at least this probable relative to the best.
+    #[arg(long, allow_negative_numbers = true, value_name = "P")]
+    min_p: Option<f32>,
+    /// Locally typical sampling with this total probability.
+    #[arg(long, allow_negative_numbers = true, value_name = "P")]
+    typical_p: Option<f32>,
+    /// Makes tokens of prompt and output less likely; 1 for none.
+    #[arg(long, allow_negative_numbers = true, value_name = "R")]
+    repetition_penalty: Option<f32>,
+    /// Subtracted per time that the output has a token.
+    #[arg(long, allow_negative_numbers = true, value_name = "F")]
+    frequency_penalty: Option<f32>,
+    /// Subtracted once the output has a token.
+    #[arg(long, allow_negative_numbers = true, value_name = "F")]
+    presence_penalty: Option<f32>,
+    /// The same seed gives the same text.
+    #[arg(short, long)]
+    seed: Option<u64>,
+    /// Text before which the generation ends; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Sequences to generate from each prompt.
+    #[arg(long, value_name = "N")]
+    num_return_sequences: Option<usize>,
+    /// Go on after the model's end-of-sequence token.
+    #[arg(long)]
+    ignore_eos: bool,
+}
+
+impl SamplingArgs {
+    fn params(&self) -> GenerationParams {
+        GenerationParams {
+            max_new_tokens: self.max_new_tokens,
+            do_sample: self.do_sample.then_some(true),
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            typical_p: self.typical_p,
+            repetition_penalty: self.repetition_penalty,
+            frequency_penalty: self.frequency_penalty,
+            presence_penalty: self.presence_penalty,
+            seed: self.seed,
+            stop: (!self.stop.is_empty()).then(|| self.stop.clone()),
+            num_return_sequences: self.num_return_sequences,
+            ignore_eos: self.ignore_eos.then_some(true),
+            ..Default::default()
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct GenerateArgs {
+    /// The prompt, text as it is; `-` reads it from standard input.
+    #[arg(required_unless_present = "messages")]
+    prompt: Option<String>,
+    /// Wrap the prompt in the model's chat template.
+    #[arg(long)]
+    chat: bool,
+    /// A JSON file with chat messages, as [{"role": "user", "content": "…"}]; `-` for standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "chat"])]
+    messages: Option<PathBuf>,
+    /// `text` streams; `json` prints one object at the end.
+    #[arg(long, value_enum, default_value = "text")]
+    format: GenerateFormat,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum GenerateFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct ChatArgs {
+    /// A system message to begin with.
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+#[derive(Debug, Args)]
+struct BenchArgs {
+    /// Tokens of the prefill test.
+    #[arg(short = 'p', long, default_value_t = 512)]
+    prompt: usize,
+    /// Tokens of the decode test.
+    #[arg(short = 'n', long, default_value_t = 128)]
+    generate: usize,
+    /// Repetitions of each test, interleaved.
+    #[arg(short, long, default_value_t = 5)]
+    repetitions: usize,
+    /// `table` for people, `json` for programs.
+    #[arg(long, value_enum, default_value = "table")]
+    format: BenchFormat,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum BenchFormat {
+    Table,
+    Json,
+}
+
+/// Runs the command line of this process.
+///
+/// The exit code is 0, 1 for an error while running, 2 for arguments that make no sense.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line: the chain from the outermost to the cause.
+            eprintln!("error: {}", format!("{error:#}").replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Generate(args) => generate::run(&args),
+        Command::Chat(args) => chat::run(&args),
+        Command::Bench(args) => {
+            let options = Options::from_env();
+            let path = local(&args.model.model, &options)?;
+            let hash = bench::digest(&path, &options)?;
+            bench::run(
+                &path,
+                &hash,
+                &args,
+                args.model.device,
+                args.model.kv_cache_dtype.into(),
+            )
+        }
+        Command::Inspect { model } => inspect::run(&local(&model, &Options::from_env())?),
+        Command::Adapters => {
+            adapters::run();
+            Ok(())
+        }
+        Command::Fetch { model } => {
+            println!("{}", local(&model, &Options::from_env())?.display());
+            Ok(())
+        }
+    }
+}
+
+/// The path of a model, fetched if need be.
+fn local(model: &str, options: &Options) -> Result<PathBuf> {
+    Ok(crate::single_path(fireside_hub::resolve(model, options)?)?)
+}
+
+/// Loads a model with the notice about its device.
+fn load(args: &ModelArgs, sampling: &SamplingArgs) -> Result<Pipeline> {
+    // Wrong parameters are told before anything is fetched or loaded.
+    sampling
+        .params()
+        .validate(&fireside_engine::ParamLimits::new(u32::MAX as usize))?;
+    let pipeline = pollster::block_on(
+        Loading::new(&args.model)
+            .device(args.device)
+            .kv_cache_dtype(args.kv_cache_dtype.into())
+            .context(args.context)
+            .load(),
+    )?;
+    output::notice(pipeline.device(), args.device == DeviceChoice::Cpu);
+    Ok(pipeline)
+}

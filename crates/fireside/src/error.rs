@@ -1,0 +1,55 @@
+//! What loading a model or generating can fail with.
+
+/// An error of the pipeline.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The task is not one that there is.
+    #[error("unknown task {task:?}: the known one is \"text-generation\"")]
+    UnknownTask {
+        /// The task asked for.
+        task: String,
+    },
+    /// The model's files could not be found or fetched.
+    #[error(transparent)]
+    Hub(#[from] fireside_hub::Error),
+    /// The model could not be loaded or run.
+    #[error(transparent)]
+    Model(#[from] fireside_model::ModelError),
+    /// A request was refused or failed.
+    #[error(transparent)]
+    Engine(#[from] fireside_engine::Error),
+    /// Text could not be turned into tokens.
+    #[error(transparent)]
+    Tokenizer(#[from] fireside_tokenizer::Error),
+    /// A GGUF model in several files.
+    #[error(
+        "{path} is one of {parts} parts of a model: split gguf files cannot be loaded yet, merge them with llama-gguf-split --merge"
+    )]
+    SplitModel {
+        /// The first part.
+        path: String,
+        /// How many there are.
+        parts: usize,
+    },
+    /// The chosen context cannot be had.
+    #[error("context is {asked}; expected 1 to {most} positions, the model's own")]
+    Context {
+        /// Positions asked for.
+        asked: usize,
+        /// Positions the model has.
+        most: usize,
+    },
+    /// generation_config.json is broken.
+    #[error("generation_config.json is not valid: {reason}")]
+    GenerationConfig {
+        /// What the parser said.
+        reason: String,
+    },
+}
+
+impl From<fireside_model::device::DeviceError> for Error {
+    fn from(error: fireside_model::device::DeviceError) -> Self {
+        Self::Model(error.into())
+    }
+}

@@ -1,0 +1,142 @@
+//! From a task and a model's name to a pipeline.
+
+use std::path::PathBuf;
+
+use fireside_engine::{Engine, EngineConfig, GenerationDefaults, ModelExecutor};
+use fireside_hub::{ModelFiles, Options, resolve};
+use fireside_model::device::{ComputeDevice, DeviceChoice};
+use fireside_model::path::OpenModel;
+use fireside_model::{BLOCK, KvCache, KvDtype};
+
+use crate::{Error, Pipeline};
+
+/// Bytes that the KV cache takes at most where no context is asked for.
+const CACHE_BUDGET: u64 = 1 << 30;
+/// Positions that the KV cache has at most where no context is asked for.
+const CACHE_POSITIONS: usize = 8192;
+
+/// Loads a model for a task with everything at its default; the task is `text-generation`.
+///
+/// # Errors
+///
+/// An unknown task, and those of [`Loading::load`].
+pub async fn pipeline(task: &str, model: &str) -> Result<Pipeline, Error> {
+    if task != "text-generation" {
+        return Err(Error::UnknownTask {
+            task: task.chars().take(60).collect(),
+        });
+    }
+    Loading::new(model).load().await
+}
+
+/// How a model is loaded.
+#[derive(Debug, Clone)]
+pub struct Loading {
+    model: String,
+    device: DeviceChoice,
+    kv: KvDtype,
+    context: Option<usize>,
+    hub: Option<Options>,
+    engine: EngineConfig,
+}
+
+impl Loading {
+    /// A model by path, known name or hub id.
+    pub fn new(model: impl Into<String>) -> Self {
+        Self {
+            model: model.into(),
+            device: DeviceChoice::Auto,
+            kv: KvDtype::F16,
+            context: None,
+            hub: None,
+            engine: EngineConfig::default(),
+        }
+    }
+
+    /// The device; the best GPU, else a software adapter, else the CPU by default.
+    #[must_use]
+    pub fn device(mut self, device: DeviceChoice) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Element type of the KV cache; f16 by default.
+    #[must_use]
+    pub fn kv_cache_dtype(mut self, kv: KvDtype) -> Self {
+        self.kv = kv;
+        self
+    }
+
+    /// Positions of the KV cache, for all sequences together. By default the model's context, but
+    /// at most 8192 positions and 1 GiB.
+    #[must_use]
+    pub fn context(mut self, positions: Option<usize>) -> Self {
+        self.context = positions;
+        self
+    }
+
+    /// Where models come from; the environment decides by default.
+    #[must_use]
+    pub fn hub(mut self, options: Options) -> Self {
+        self.hub = Some(options);
+        self
+    }
+
+    /// How requests are batched.
+    #[must_use]
+    pub fn engine(mut self, config: EngineConfig) -> Self {
+        self.engine = config;
+        self
+    }
+
+    /// Fetches the model if need be, opens the device, uploads the weights.
+    ///
+    /// # Errors
+    ///
+    /// A model that cannot be found, fetched or read, a device that cannot be opened or is too
+    /// small, a context the model does not have.
+    pub async fn load(self) -> Result<Pipeline, Error> {
+        let options = self.hub.unwrap_or_else(Options::from_env);
+        let path = single_path(resolve(&self.model, &options)?)?;
+        let open = OpenModel::open(&path)?;
+        let config = &open.description.config;
+        let positions = match self.context {
+            Some(asked) if asked == 0 || asked > config.context => {
+                return Err(Error::Context {
+                    asked,
+                    most: config.context,
+                });
+            }
+            Some(asked) => asked,
+            None => {
+                let block = KvCache::block_bytes(config, self.kv).max(1);
+                let affordable = usize::try_from(CACHE_BUDGET / block).unwrap_or(usize::MAX);
+                let most = affordable.max(1).saturating_mul(BLOCK).min(CACHE_POSITIONS);
+                config.context.min(most)
+            }
+        };
+        let device = ComputeDevice::open(self.device).await?;
+        let loaded = open.load(device, &mut |_, _| {})?;
+        let text = loaded.text;
+        let defaults: GenerationDefaults =
+            serde_json::from_value(text.generation_config).map_err(|e| {
+                Error::GenerationConfig {
+                    reason: e.to_string(),
+                }
+            })?;
+        let executor = ModelExecutor::new(loaded.model, positions, self.kv)?;
+        let engine = Engine::new(executor, text.tokenizer, defaults, self.engine)?;
+        Ok(Pipeline::new(engine, text.template))
+    }
+}
+
+/// The one path of a model; a model in several files is refused by name.
+pub(crate) fn single_path(files: ModelFiles) -> Result<PathBuf, Error> {
+    match &files {
+        ModelFiles::SplitGguf(parts) => Err(Error::SplitModel {
+            path: files.path().display().to_string(),
+            parts: parts.len(),
+        }),
+        _ => Ok(files.path().to_path_buf()),
+    }
+}

@@ -1,0 +1,5 @@
+//! The `fireside` command.
+
+fn main() -> std::process::ExitCode {
+    fireside::cli::main()
+}

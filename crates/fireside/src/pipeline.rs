@@ -1,0 +1,141 @@
+//! A loaded model that generates text.
+
+use std::ops::ControlFlow;
+
+use fireside_engine::{Engine, Event, ModelExecutor, Request};
+use fireside_model::device::ComputeDevice;
+use fireside_tokenizer::{ChatInput, ChatTemplate, Tokenizer};
+
+use crate::{Completion, Error, GenerationParams, Input};
+
+/// A text-generation pipeline: a model, its tokenizer and its template on a device.
+#[derive(Debug)]
+pub struct Pipeline {
+    engine: Engine<ModelExecutor>,
+    template: Option<ChatTemplate>,
+}
+
+/// One generated sequence.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// Which of the inputs it continues, from 0.
+    pub input: usize,
+    /// The tokens of its prompt, special ones included.
+    pub prompt_token_ids: Vec<u32>,
+    /// The generated text, without the prompt.
+    pub text: String,
+    /// Everything else about it.
+    pub completion: Completion,
+}
+
+impl Pipeline {
+    pub(crate) fn new(engine: Engine<ModelExecutor>, template: Option<ChatTemplate>) -> Self {
+        Self { engine, template }
+    }
+
+    /// The device it runs on.
+    pub fn device(&self) -> &ComputeDevice {
+        self.engine.executor().model().device()
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        self.engine.tokenizer()
+    }
+
+    /// The chat template, where the model has one.
+    pub fn template(&self) -> Option<&ChatTemplate> {
+        self.template.as_ref()
+    }
+
+    /// The engine, for requests of one's own.
+    pub fn engine(&mut self) -> &mut Engine<ModelExecutor> {
+        &mut self.engine
+    }
+
+    /// The tokens of each prompt or conversation of an input.
+    ///
+    /// # Errors
+    ///
+    /// Text that cannot be encoded, messages for a model without a template or that the template
+    /// refuses.
+    pub fn tokens(&self, input: impl Into<Input>) -> Result<Vec<Vec<u32>>, Error> {
+        let tokenizer = self.engine.tokenizer();
+        match input.into() {
+            Input::Prompts(prompts) => prompts
+                .iter()
+                .map(|text| Ok(tokenizer.encode(text, true)?))
+                .collect(),
+            Input::Chats(chats) => {
+                let template = self
+                    .template
+                    .as_ref()
+                    .ok_or(fireside_tokenizer::Error::NoChatTemplate)?;
+                chats
+                    .into_iter()
+                    .map(|chat| {
+                        let messages: Vec<_> = chat.into_iter().map(|m| m.into_json()).collect();
+                        let input = ChatInput::new(&messages).with_generation_prompt();
+                        // The template writes the special tokens itself.
+                        Ok(tokenizer.encode(&template.render(&input)?, false)?)
+                    })
+                    .collect()
+            }
+        }
+    }
+
+    /// Generates for every prompt of the input, as a batch, and gives the sequences in the order of
+    /// the inputs.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Pipeline::tokens`], a parameter that means nothing, a prompt longer than the
+    /// context, a failing device.
+    pub async fn generate(
+        &mut self,
+        input: impl Into<Input>,
+        params: &GenerationParams,
+    ) -> Result<Vec<Output>, Error> {
+        let prompts = self.tokens(input)?;
+        let requests = requests(&prompts, params);
+        let all = self.engine.generate(&requests).await?;
+        let mut outputs = Vec::new();
+        for (index, (prompt, completions)) in prompts.into_iter().zip(all).enumerate() {
+            for completion in completions {
+                outputs.push(Output {
+                    input: index,
+                    prompt_token_ids: prompt.clone(),
+                    text: completion.text.clone(),
+                    completion,
+                });
+            }
+        }
+        Ok(outputs)
+    }
+
+    /// Generates and hands over each event as it happens, with the number of its input; stops when
+    /// `on_event` breaks.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Pipeline::generate`].
+    pub async fn stream(
+        &mut self,
+        input: impl Into<Input>,
+        params: &GenerationParams,
+        on_event: impl FnMut(usize, Event) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let prompts = self.tokens(input)?;
+        Ok(self
+            .engine
+            .run(&requests(&prompts, params), on_event)
+            .await?)
+    }
+}
+
+fn requests(prompts: &[Vec<u32>], params: &GenerationParams) -> Vec<Request> {
+    prompts
+        .iter()
+        .map(|prompt| Request::new(prompt.clone()).with_params(params.clone()))
+        .collect()
+}

@@ -1,0 +1,101 @@
+//! The browser step: a module with an exported `smoke` runs in Chromium on its software adapter.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Result, anyhow, bail};
+
+use crate::cargo::child;
+use crate::process::{describe, quiet};
+use crate::setup::{self, Part};
+use crate::{wasm, web};
+
+use super::counts::{Counts, failures};
+use super::steps::{WEB_CRATES, WEB_PROFILE};
+use super::{Outcome, Run};
+
+/// Builds the bindings and runs the tests of `tests/browser`.
+pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
+    for part in [Part::Chromium, Part::Node] {
+        if let Err(missing) = part.ensure(run.ui, run.project) {
+            return Ok(Outcome::skipped(format!("{missing:#}")));
+        }
+    }
+    let package = WEB_CRATES[WEB_CRATES.len() - 1];
+    let module = wasm::module(run.project, package, WEB_PROFILE);
+    if !module.is_file() {
+        return Ok(Outcome::skipped(format!(
+            "no {}: the wasm step makes it",
+            module.display()
+        )));
+    }
+    let log = run.project.log("browser");
+    fs::write(&log, "")?;
+    let folder = wasm::target_folder(run.project).join("smoke");
+    let made =
+        web::bindings(run.ui, run.project, &module, &folder, &log).and_then(|()| client(run, &log));
+    if let Err(error) = made {
+        return Ok(Outcome::failed(format!("{error:#}"), Some(log)));
+    }
+    let tests = run.project.root.join("tests/browser");
+    let mut harness = child(run.project, "node");
+    harness
+        .current_dir(&tests)
+        .args(["--test", "harness.test.mjs"]);
+    let status = quiet(run.ui, "browser", &mut harness, &log, true)?;
+    if !status.success() {
+        let reason = format!("the harness's own tests: {}", describe(status));
+        return Ok(Outcome::failed(reason, Some(log)));
+    }
+    let mut command = child(run.project, "node");
+    command
+        .current_dir(&tests)
+        .arg("smoke.mjs")
+        .arg(&folder)
+        .arg("--chromium")
+        .arg(setup::chromium()?)
+        .arg("--linked")
+        .arg(&module);
+    let status = quiet(run.ui, "browser", &mut command, &log, true)?;
+    let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+    let mut counts = Counts::of_log(&text);
+    if status.success() && counts.failed == 0 && counts.passed > 0 {
+        let adapter = text.lines().find_map(|line| line.strip_prefix("adapter: "));
+        return Ok(Outcome::Passed {
+            counts,
+            note: format!("{counts}; {}", adapter.unwrap_or_default()),
+        });
+    }
+    counts.failed = counts.failed.max(1);
+    let failed = failures(&text);
+    Ok(Outcome::Failed {
+        counts,
+        reason: if failed.is_empty() {
+            describe(status)
+        } else {
+            failed.join(", ")
+        },
+        log: Some(log),
+    })
+}
+
+/// Installs the packages of `tests/browser` where their lock file has changed.
+fn client(run: &Run<'_>, log: &Path) -> Result<()> {
+    let tests = run.project.root.join("tests/browser");
+    let lock = fs::read(tests.join("package-lock.json"))?;
+    let installed = tests.join("node_modules/.fireside-lock.json");
+    if fs::read(&installed).is_ok_and(|seen| seen == lock) {
+        return Ok(());
+    }
+    let npm = setup::npm().ok_or_else(|| anyhow!("no npm"))?;
+    let mut command = child(run.project, npm);
+    command
+        .current_dir(&tests)
+        .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]);
+    let status = quiet(run.ui, "browser", &mut command, log, true)?;
+    if !status.success() {
+        bail!("npm ci: {}", describe(status));
+    }
+    fs::write(installed, lock)?;
+    Ok(())
+}

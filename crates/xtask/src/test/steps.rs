@@ -1,0 +1,333 @@
+//! The steps of `cargo xtask test`, in their order.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cargo::{SAME_FEATURES, cargo, child};
+use crate::process::{describe, quiet};
+use crate::setup::Part;
+use crate::{tidy, wasm, web};
+
+use super::counts::{Counts, failures};
+use super::{Outcome, Run, browser};
+
+/// The crates that must build for browsers, the last of them as a module.
+pub(super) const WEB_CRATES: [&str; 4] = [
+    "fireside-kernels",
+    "fireside-model",
+    "fireside-engine",
+    "fireside-web",
+];
+/// The profile of the module that the browser tests load.
+pub(super) const WEB_PROFILE: &str = "web";
+
+/// One thing that is checked.
+#[derive(Debug)]
+pub(super) struct Step {
+    /// How it is called on the command line.
+    pub(super) name: &'static str,
+    /// What it checks.
+    pub(super) about: &'static str,
+    /// Checks it. An error is a failure without a log.
+    pub(super) run: fn(&mut Run<'_>) -> Result<Outcome>,
+}
+
+/// All steps.
+pub(super) const STEPS: &[Step] = &[
+    Step {
+        name: "setup",
+        about: "drivers, browser, node and wasm compiler are there",
+        run: setup,
+    },
+    Step {
+        name: "fmt",
+        about: "cargo fmt changes nothing",
+        run: fmt,
+    },
+    Step {
+        name: "tidy",
+        about: "the rules on files hold",
+        run: tidy_files,
+    },
+    Step {
+        name: "clippy",
+        about: "clippy has no warning",
+        run: clippy,
+    },
+    Step {
+        name: "doc",
+        about: "the documentation builds without a warning",
+        run: doc,
+    },
+    Step {
+        name: "model",
+        about: "the default model is there, with the right digest",
+        run: model,
+    },
+    Step {
+        name: "test",
+        about: "the tests of all crates",
+        run: test,
+    },
+    Step {
+        name: "wasm",
+        about: "the library crates build for browsers",
+        run: wasm_build,
+    },
+    Step {
+        name: "browser",
+        about: "every kernel agrees with its twin in a browser",
+        run: browser::run,
+    },
+];
+
+fn setup(run: &mut Run<'_>) -> Result<Outcome> {
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for part in Part::ALL {
+        match part.ensure(run.ui, run.project) {
+            Ok(what) => found.push(format!("{}: {what}", part.name())),
+            Err(error) => missing.push(format!("{}: {error:#}", part.name())),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(Outcome::Passed {
+            counts: Counts::default(),
+            note: found.join("; "),
+        });
+    }
+    // The steps that need the missing parts count themselves.
+    Ok(Outcome::Skipped {
+        counts: Counts::default(),
+        reason: missing.join("; "),
+    })
+}
+
+fn fmt(run: &mut Run<'_>) -> Result<Outcome> {
+    let mut command = cargo(run.project);
+    command.args(["fmt", "--all", "--check", "--message-format", "short"]);
+    plain(run, "fmt", &mut command)
+}
+
+fn tidy_files(run: &mut Run<'_>) -> Result<Outcome> {
+    let report = tidy::check(run.project)?;
+    if report.findings.is_empty() {
+        return Ok(Outcome::passed(format!("{} files", report.files)));
+    }
+    let log = run.project.log("tidy");
+    fs::write(&log, report.findings.join("\n"))?;
+    Ok(Outcome::failed(
+        format!("{} findings", report.findings.len()),
+        Some(log),
+    ))
+}
+
+fn clippy(run: &mut Run<'_>) -> Result<Outcome> {
+    let mut command = cargo(run.project);
+    command.args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]);
+    plain(run, "clippy", &mut command)
+}
+
+fn doc(run: &mut Run<'_>) -> Result<Outcome> {
+    let mut command = cargo(run.project);
+    command
+        // Libraries only: the command `fireside` would be documented over the library.
+        .args(["doc", "--no-deps", "--lib"])
+        .args(SAME_FEATURES)
+        .env("RUSTDOCFLAGS", "-D warnings");
+    plain(run, "doc", &mut command)
+}
+
+fn model(run: &mut Run<'_>) -> Result<Outcome> {
+    run.model_tried = true;
+    let path = resolve_model(run)?;
+    let note = path.display().to_string();
+    run.model = Some(path);
+    Ok(Outcome::Passed {
+        counts: Counts::default(),
+        note,
+    })
+}
+
+/// The model of the tests: the one named in the environment, else what `fireside fetch` prints.
+fn resolve_model(run: &Run<'_>) -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os("FIRESIDE_TEST_GGUF").filter(|value| !value.is_empty()) {
+        let named = PathBuf::from(named);
+        if !named.is_file() {
+            bail!(
+                "FIRESIDE_TEST_GGUF names {}, which is no file",
+                named.display()
+            );
+        }
+        return Ok(named);
+    }
+    let log = run.project.log("model");
+    let mut build = cargo(run.project);
+    build
+        .arg("build")
+        .args(SAME_FEATURES)
+        .args(["--bin", "fireside"]);
+    let status = quiet(run.ui, "model", &mut build, &log, false)?;
+    if !status.success() {
+        bail!(
+            "fireside does not build ({}), see {}",
+            describe(status),
+            log.display()
+        );
+    }
+    let output = child(run.project, run.project.binary("fireside"))
+        .arg("fetch")
+        .stdin(Stdio::null())
+        .output()
+        .context("fireside cannot be started")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    fs::write(&log, said.as_bytes())?;
+    if !output.status.success() {
+        let last = said.lines().rfind(|line| !line.trim().is_empty());
+        bail!(
+            "fireside fetch: {}",
+            last.unwrap_or(&describe(output.status))
+        );
+    }
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let path = PathBuf::from(printed.trim());
+    if !path.is_file() {
+        bail!(
+            "fireside fetch printed `{}`, which is no file",
+            printed.trim()
+        );
+    }
+    Ok(path)
+}
+
+fn test(run: &mut Run<'_>) -> Result<Outcome> {
+    let mut remarks = Vec::new();
+    if !run.model_tried {
+        match resolve_model(run) {
+            Ok(path) => run.model = Some(path),
+            Err(error) => remarks.push(format!("without the default model: {error:#}")),
+        }
+    }
+    let log = run.project.log("test");
+    let skips = run.project.logs.join("skips.txt");
+    fs::write(&skips, "")?;
+    let mut command = cargo(run.project);
+    command
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .env("FIRESIDE_SKIP_LOG", &skips);
+    if let Some(model) = &run.model {
+        command.env("FIRESIDE_TEST_GGUF", model);
+    }
+    let status = quiet(run.ui, "test", &mut command, &log, false)?;
+    let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+    let skipped = fs::read_to_string(&skips)?;
+    let skipped = skips_of(&skipped);
+    let mut counts = Counts::of_log(&text).with_skips(skipped.len() as u64);
+    remarks.insert(0, counts.to_string());
+    remarks.extend(skip_reasons(&skipped));
+    if status.success() && counts.failed == 0 {
+        return Ok(Outcome::Passed {
+            counts,
+            note: remarks.join("; "),
+        });
+    }
+    let failed = failures(&text);
+    if failed.is_empty() {
+        remarks.insert(1, format!("cargo test: {}", describe(status)));
+    } else {
+        remarks.insert(1, failed.join(", "));
+    }
+    counts.failed = counts.failed.max(1);
+    Ok(Outcome::Failed {
+        counts,
+        reason: remarks.join("; "),
+        log: Some(log),
+    })
+}
+
+/// The tests that could not run, or not in every variant, each once with its first reason. Lines
+/// of the log are `test: reason`.
+fn skips_of(log: &str) -> Vec<(&str, &str)> {
+    let mut skips: Vec<(&str, &str)> = Vec::new();
+    for line in log.lines().filter(|line| !line.trim().is_empty()) {
+        let (test, reason) = line.split_once(": ").unwrap_or((line, "no reason given"));
+        if !skips.iter().any(|(known, _)| *known == test) {
+            skips.push((test, reason));
+        }
+    }
+    skips
+}
+
+/// Each reason once, with the number of tests that gave it.
+fn skip_reasons(skips: &[(&str, &str)]) -> Vec<String> {
+    let mut reasons: Vec<(&str, usize)> = Vec::new();
+    for (_, reason) in skips {
+        match reasons.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, count)) => *count += 1,
+            None => reasons.push((reason, 1)),
+        }
+    }
+    reasons
+        .into_iter()
+        .map(|(reason, count)| format!("{count} skipped: {reason}"))
+        .collect()
+}
+
+fn wasm_build(run: &mut Run<'_>) -> Result<Outcome> {
+    let toolchain = match Part::Wasm.ensure(run.ui, run.project) {
+        Ok(_) => wasm::detect(run.project)?,
+        Err(missing) => return Ok(Outcome::skipped(format!("{missing:#}"))),
+    };
+    let log = run.project.log("wasm");
+    match web::build(
+        run.ui,
+        run.project,
+        &toolchain,
+        &WEB_CRATES,
+        WEB_PROFILE,
+        &log,
+    ) {
+        Ok(()) => Ok(Outcome::passed(toolchain.describe())),
+        Err(error) => Ok(Outcome::failed(format!("{error:#}"), Some(log))),
+    }
+}
+
+/// A step that is one command.
+fn plain(run: &Run<'_>, name: &str, command: &mut Command) -> Result<Outcome> {
+    let log = run.project.log(name);
+    let status = quiet(run.ui, name, command, &log, false)?;
+    Ok(if status.success() {
+        Outcome::passed("")
+    } else {
+        Outcome::failed(describe(status), Some(log))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_is_skipped_once_and_reasons_are_grouped() {
+        let log = "a::b: no adapter\na::b: no f16\n\nc: no adapter\nd: no f16\nodd\n";
+        let skips = skips_of(log);
+        assert_eq!(skips.len(), 4);
+        assert_eq!(
+            skip_reasons(&skips),
+            [
+                "2 skipped: no adapter",
+                "1 skipped: no f16",
+                "1 skipped: no reason given"
+            ]
+        );
+    }
+}

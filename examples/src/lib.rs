@@ -1,0 +1,1 @@
+//! Examples live beside this crate's manifest: `cargo run -p fireside-examples --example complete`.

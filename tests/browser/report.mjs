@@ -1,0 +1,57 @@
+// Judges what a module's `smoke()` returned, and prints it as Rust's test harness prints tests.
+
+// Host time of one launch in microseconds, at most. Modules whose constructors run at every call
+// need thousands.
+export const LAUNCH_US = 100;
+
+// One entry per check: its name, why it failed (null where it holds), and a remark.
+export function judge(report) {
+  if (report === null || typeof report !== "object" || !Array.isArray(report.results)) {
+    return [{ name: "smoke", why: "smoke() returned no list of results" }];
+  }
+  const checks = report.results.map((result) => {
+    const error = Number(result.max_error);
+    const remark = `max error ${result.max_error}, tolerance ${result.tolerance}`;
+    const holds = result.ok === true && !Number.isNaN(error);
+    return { name: String(result.name), why: holds ? null : remark, remark };
+  });
+  if (checks.length === 0) {
+    checks.push({ name: "smoke", why: "smoke() ran no kernel" });
+  }
+  const launch = Number(report.launch_us);
+  const fast = report.launch_us !== null && launch >= 0 && launch < LAUNCH_US;
+  const remark = `${report.launch_us} us a launch, limit ${LAUNCH_US}`;
+  checks.push({ name: "launch_time", why: fast ? null : remark, remark });
+  return checks;
+}
+
+// Whether a linked module runs its constructors again at every call into it. The linker then puts
+// a wrapper around each export, and names it so.
+export function wrappers(bytes) {
+  const found = Buffer.from(bytes).includes("command_export");
+  return {
+    name: "no_command_export_wrappers",
+    why: found
+      ? "exports are wrapped: link with --export=__wasm_call_ctors and call it once"
+      : null,
+  };
+}
+
+// The lines for a list of checks, and whether all hold.
+export function format(checks) {
+  const failed = checks.filter((check) => check.why !== null);
+  const lines = [`running ${checks.length} tests`];
+  for (const check of checks) {
+    lines.push(`test ${check.name} ... ${check.why === null ? "ok" : "FAILED"}`);
+    const remark = check.why ?? check.remark;
+    if (remark) {
+      lines.push(`    ${remark}`);
+    }
+  }
+  const verdict = failed.length === 0 ? "ok" : "FAILED";
+  const passed = checks.length - failed.length;
+  lines.push(
+    `test result: ${verdict}. ${passed} passed; ${failed.length} failed; 0 ignored; 0 measured; 0 filtered out`,
+  );
+  return { text: lines.join("\n"), ok: failed.length === 0 };
+}

@@ -1,0 +1,123 @@
+// Runs a module's smoke test in Chromium on its software adapter.
+//
+//   node smoke.mjs FOLDER [--chromium PATH] [--linked MODULE.wasm]
+//
+// FOLDER holds the glue of a module (target `web`) with an async export `smoke()` that returns
+// {adapter, results: [{name, ok, max_error, tolerance}], launch_us}, as JSON or as an object.
+// --linked names the module as the linker left it, whose names tell of export wrappers.
+
+import { mkdtemp, readFile, readdir, rm } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { parseArgs } from "node:util";
+
+import { chromium } from "playwright-core";
+
+import { format, judge, wrappers } from "./report.mjs";
+import { serve } from "./server.mjs";
+
+// A software adapter compiles every shader on the CPU, on a machine that may be busy.
+const TIMEOUT = 10 * 60 * 1000;
+
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-quic",
+  "--disable-dev-shm-usage",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--enable-unsafe-webgpu",
+  "--use-webgpu-adapter=swiftshader",
+  "--enable-unsafe-swiftshader",
+];
+
+// The ES module of the folder: the script that has a `_bg.wasm` beside it.
+async function glueOf(folder) {
+  const names = await readdir(folder);
+  const glue = names.find(
+    (name) => name.endsWith(".js") && names.includes(`${name.slice(0, -3)}_bg.wasm`),
+  );
+  if (!glue) {
+    throw new Error(`${folder} holds no module: NAME.js and NAME_bg.wasm`);
+  }
+  return glue;
+}
+
+async function withTimeout(promise, said) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(
+      () => reject(new Error(`no result after ${TIMEOUT / 1000} s\n${said.join("\n")}`)),
+      TIMEOUT,
+    );
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+async function runInBrowser(folder, executablePath) {
+  const glue = await glueOf(folder);
+  const server = await serve(folder);
+  const profile = await mkdtemp(path.join(os.tmpdir(), "fireside-browser-"));
+  const said = [];
+  let context;
+  try {
+    context = await chromium.launchPersistentContext(profile, {
+      executablePath,
+      headless: true,
+      args: FLAGS,
+    });
+    const page = await context.newPage();
+    page.on("console", (message) => said.push(`${message.type()}: ${message.text()}`));
+    page.on("pageerror", (error) => said.push(`error: ${error.message}`));
+    await page.goto(`${server.origin}/?module=${encodeURIComponent(`/module/${glue}`)}`);
+    const crashed = new Promise((_, reject) => {
+      page.once("crash", () => reject(new Error("the page crashed")));
+    });
+    const result = page.evaluate(() => window.runSmoke());
+    return await withTimeout(Promise.race([result, crashed]), said);
+  } catch (error) {
+    throw new Error([error.message, ...said].join("\n"), { cause: error });
+  } finally {
+    await context?.close();
+    await server.close();
+    await rm(profile, { recursive: true, force: true });
+  }
+}
+
+async function main() {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      chromium: { type: "string", default: "/usr/bin/chromium" },
+      linked: { type: "string" },
+    },
+  });
+  if (positionals.length !== 1) {
+    throw new Error("usage: node smoke.mjs FOLDER [--chromium PATH] [--linked MODULE.wasm]");
+  }
+  const checks = [];
+  if (values.linked) {
+    checks.push(wrappers(await readFile(values.linked)));
+  }
+  try {
+    const report = await runInBrowser(positionals[0], values.chromium);
+    console.log(`adapter: ${report?.adapter ?? "not named"}`);
+    checks.push(...judge(report));
+  } catch (error) {
+    checks.push({ name: "smoke", why: error.message });
+  }
+  const { text, ok } = format(checks);
+  console.log(text);
+  return ok ? 0 : 1;
+}
+
+main().then(
+  (code) => {
+    process.exitCode = code;
+  },
+  (error) => {
+    console.error(`error: ${error.message}`);
+    process.exitCode = 2;
+  },
+);

@@ -1,0 +1,162 @@
+//! Tiny random Llama checkpoints against transformers: logits of a prefill, a chunked prefill and
+//! decode steps, on the CPU twins and on the adapter.
+
+use fireside_formats::{TensorSource, WeightFile};
+use fireside_model::path::load_path;
+use fireside_model::{KvDtype, Model};
+use fireside_tests::{Runner, devices, fixture};
+
+/// Largest difference to transformers' f32 logits, which are of size 1 to 5, with an f32 cache.
+const TOLERANCE: f32 = 2e-3;
+/// The same where keys and values are rounded to halves.
+const HALF_TOLERANCE: f32 = 3e-2;
+
+/// What transformers computed for one prompt of one checkpoint.
+struct Expected {
+    name: String,
+    tokens: Vec<u32>,
+    prompt: usize,
+    logits: Vec<Vec<f32>>,
+}
+
+/// An i32 tensor of a reference file, whose integers the weight reader does not decode.
+fn integers(file: &WeightFile<fireside_formats::Mapping>, bytes: &[u8], name: &str) -> Vec<u32> {
+    let info = file.tensors().iter().find(|t| t.name == name).unwrap();
+    let range = info.range.start as usize..info.range.end as usize;
+    bytes[range]
+        .chunks_exact(4)
+        .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        .collect()
+}
+
+fn expectations(variant: &str) -> Vec<Expected> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(fixture("tiny-llama").join(variant)).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if !name.starts_with("expected") {
+            continue;
+        }
+        let file = WeightFile::open(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let vocab = file.get("logits").unwrap().shape[1];
+        all.push(Expected {
+            name: format!("{variant}/{name}"),
+            tokens: integers(&file, &bytes, "tokens"),
+            prompt: integers(&file, &bytes, "prompt_len")[0] as usize,
+            logits: file
+                .read_f32("logits")
+                .unwrap()
+                .chunks(vocab)
+                .map(<[f32]>::to_vec)
+                .collect(),
+        });
+    }
+    assert!(!all.is_empty(), "{variant} has no expected logits");
+    all
+}
+
+fn variants() -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(fixture("tiny-llama"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert!(names.len() >= 12, "only {} checkpoints", names.len());
+    names
+}
+
+#[track_caller]
+fn close(what: &str, actual: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f32) {
+    assert_eq!(actual.len(), expected.len(), "{what}: rows");
+    for (row, (a, e)) in actual.iter().zip(expected).enumerate() {
+        assert_eq!(a.len(), e.len(), "{what}: vocabulary");
+        let worst = a
+            .iter()
+            .zip(e)
+            .map(|(a, e)| (a - e).abs())
+            .fold(0.0, f32::max);
+        assert!(
+            worst <= tolerance,
+            "{what}: row {row} differs by {worst}, more than {tolerance}"
+        );
+    }
+}
+
+/// Logits with the tokens cut into chunks of these sizes; the last size repeats.
+fn run(model: &Model, tokens: &[u32], sizes: &[usize], kv: KvDtype) -> Vec<Vec<f32>> {
+    let mut runner = Runner::new(model, tokens.len(), kv).unwrap();
+    let mut all = Vec::new();
+    let mut rest = tokens;
+    let mut sizes = sizes.iter().copied();
+    let mut size = sizes.next().unwrap();
+    while !rest.is_empty() {
+        let (chunk, tail) = rest.split_at(size.min(rest.len()));
+        all.extend(runner.logits(chunk).unwrap());
+        rest = tail;
+        size = sizes.next().unwrap_or(size);
+    }
+    all
+}
+
+fn check(test: &str, kv: KvDtype, tolerance: f32) {
+    for (place, device) in devices(test) {
+        for variant in variants() {
+            let loaded = load_path(&fixture("tiny-llama").join(&variant), device.clone())
+                .unwrap_or_else(|e| panic!("{variant}: {e}"));
+            for expected in expectations(&variant) {
+                // The prompt at once, then one token a step, as the reference ran it.
+                let actual = run(&loaded.model, &expected.tokens, &[expected.prompt, 1], kv);
+                close(
+                    &format!("{} on {place}", expected.name),
+                    &actual,
+                    &expected.logits,
+                    tolerance,
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn logits_of_prefill_and_decode_equal_transformers() {
+    check(
+        "logits_of_prefill_and_decode_equal_transformers",
+        KvDtype::F32,
+        TOLERANCE,
+    );
+}
+
+#[test]
+fn a_cache_of_halves_stays_close_to_transformers() {
+    check(
+        "a_cache_of_halves_stays_close_to_transformers",
+        KvDtype::F16,
+        HALF_TOLERANCE,
+    );
+}
+
+#[test]
+fn chunked_prefill_equals_whole_prefill_and_steps_equal_a_longer_prefill() {
+    let test = "chunked_prefill_equals_whole_prefill_and_steps_equal_a_longer_prefill";
+    for (place, device) in devices(test) {
+        for variant in variants() {
+            // Dynamic scaling depends on how the tokens came, by definition.
+            if variant.contains("dynamic") {
+                continue;
+            }
+            let loaded = load_path(&fixture("tiny-llama").join(&variant), device.clone()).unwrap();
+            let tokens = &expectations(&variant)[0].tokens;
+            let whole = run(&loaded.model, tokens, &[tokens.len()], KvDtype::F32);
+            for sizes in [&[7][..], &[1], &[tokens.len() - 1, 1], &[2, 17, 5]] {
+                let parts = run(&loaded.model, tokens, sizes, KvDtype::F32);
+                close(
+                    &format!("{variant} on {place} in chunks of {sizes:?}"),
+                    &parts,
+                    &whole,
+                    1e-4,
+                );
+            }
+        }
+    }
+}

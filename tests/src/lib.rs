@@ -1,0 +1,122 @@
+//! What the cross-crate tests share: devices, fixtures, skips, and running a model step by step.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use fireside_model::device::{ComputeDevice, DeviceChoice};
+use fireside_model::step::{Chunk, RowSelection, Selected, Step};
+use fireside_model::{BLOCK, KvCache, KvDtype, Model, ModelError};
+
+/// A file or folder under `tests/fixtures`.
+pub fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(name)
+}
+
+/// The CPU, and the adapter where there is one; a missing adapter is recorded as a skip.
+pub fn devices(test: &str) -> Vec<(&'static str, ComputeDevice)> {
+    static GPU: OnceLock<Option<ComputeDevice>> = OnceLock::new();
+    let gpu = GPU.get_or_init(|| pollster::block_on(ComputeDevice::open(DeviceChoice::Gpu)).ok());
+    let mut all = vec![("cpu", ComputeDevice::cpu())];
+    match gpu {
+        Some(gpu) => all.push(("gpu", gpu.clone())),
+        None => skip(test, "no gpu adapter: install mesa-vulkan-drivers"),
+    }
+    all
+}
+
+/// The real SmolLM2 file, from `FIRESIDE_TEST_GGUF`; without it the test is recorded as skipped.
+pub fn smollm2(test: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("FIRESIDE_TEST_GGUF").map(PathBuf::from);
+    if path.is_none() {
+        skip(
+            test,
+            "FIRESIDE_TEST_GGUF is not set: run `cargo xtask test`, which fetches the model",
+        );
+    }
+    path
+}
+
+/// Records a test that could not run, and why, where the test command counts it.
+pub fn skip(test: &str, reason: &str) {
+    eprintln!("skipped {test}: {reason}");
+    if let Some(log) = std::env::var_os("FIRESIDE_SKIP_LOG") {
+        use std::io::Write;
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log);
+        let _ = file.and_then(|mut f| writeln!(f, "{test}: {reason}"));
+    }
+}
+
+/// One sequence of a model, run chunk by chunk.
+#[derive(Debug)]
+pub struct Runner<'a> {
+    model: &'a Model,
+    cache: KvCache,
+    position: usize,
+}
+
+impl<'a> Runner<'a> {
+    /// An empty sequence that may grow to `positions`.
+    ///
+    /// # Errors
+    ///
+    /// The cache does not fit the device.
+    pub fn new(model: &'a Model, positions: usize, kv: KvDtype) -> Result<Self, ModelError> {
+        Ok(Self {
+            model,
+            cache: model.cache(positions.div_ceil(BLOCK), kv)?,
+            position: 0,
+        })
+    }
+
+    /// Runs the next tokens and gives the selection of each, or of the last only.
+    ///
+    /// # Errors
+    ///
+    /// The step fails.
+    pub fn run(
+        &mut self,
+        tokens: &[u32],
+        every: bool,
+        selection: &RowSelection,
+    ) -> Result<Vec<Selected>, ModelError> {
+        let last = tokens.len() - 1;
+        let rows = if every {
+            0..tokens.len()
+        } else {
+            last..tokens.len()
+        };
+        let chunk = Chunk {
+            tokens: tokens.to_vec(),
+            start: self.position,
+            // Blocks from the far end, so that tables are not the identity.
+            blocks: (0..self.cache.blocks() as u32).rev().collect(),
+            rows: rows.map(|row| (row, selection.clone())).collect(),
+        };
+        self.position += tokens.len();
+        pollster::block_on(self.model.step(
+            &mut self.cache,
+            &Step {
+                chunks: vec![chunk],
+            },
+        ))
+    }
+
+    /// Runs the next tokens and gives their rows of logits.
+    ///
+    /// # Errors
+    ///
+    /// The step fails.
+    pub fn logits(&mut self, tokens: &[u32]) -> Result<Vec<Vec<f32>>, ModelError> {
+        let selection = RowSelection {
+            logits: true,
+            ..Default::default()
+        };
+        let rows = self.run(tokens, true, &selection)?;
+        Ok(rows.into_iter().filter_map(|r| r.logits).collect())
+    }
+}
