@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
 
-use crate::safetensors::parse_index;
 use crate::table::{printable, shown};
 use crate::{ByteSource, FormatError, Mapping, TensorSource, WeightFile};
 
@@ -161,4 +160,19 @@ fn read_small(path: &Path) -> Result<Vec<u8>, FormatError> {
         });
     }
     Ok(bytes)
+}
+
+/// The file names that the index gives for the tensors of a sharded model.
+fn parse_index(json: &[u8]) -> Result<BTreeMap<String, String>, FormatError> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let index: Result<Index, _> = serde_json::from_slice(json);
+    match index {
+        Ok(index) => Ok(index.weight_map),
+        Err(error) => Err(FormatError::BadIndex {
+            reason: error.to_string(),
+        }),
+    }
 }

@@ -276,22 +276,3 @@ impl<'de> Deserialize<'de> for Header<'de> {
 /// A key that is borrowed from the text unless it holds escapes.
 #[derive(serde::Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// The file names that `model.safetensors.index.json` gives for the tensors of a sharded model.
-///
-/// # Errors
-///
-/// [`FormatError::BadIndex`] if the text is no such index.
-pub(crate) fn parse_index(json: &[u8]) -> Result<BTreeMap<String, String>, FormatError> {
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
-    }
-    let index: Result<Index, _> = serde_json::from_slice(json);
-    match index {
-        Ok(index) => Ok(index.weight_map),
-        Err(error) => Err(FormatError::BadIndex {
-            reason: error.to_string(),
-        }),
-    }
-}

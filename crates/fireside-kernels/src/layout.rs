@@ -310,7 +310,7 @@ mod tests {
         for layout in [Layout::F16, Layout::BF16, Layout::F32] {
             let mut planes = Planes::new(layout, 2, 37);
             let row: Vec<f32> = (0..37).map(|i| (i as f32 - 18.0) * 0.5).collect();
-            planes.set_row(1, &vec![9.0; 37]);
+            planes.set_row(1, &[9.0; 37]);
             planes.set_row(1, &row);
             let mut values = vec![0.0; 64];
             twin::unpack_row(&planes.view(), 1, &mut values);

@@ -95,7 +95,6 @@ pub trait FiresideOps: Backend {
     ) -> FloatTensor<Self>;
 
     /// See [`linear`].
-    #[expect(clippy::too_many_arguments, reason = "one argument per kernel binding")]
     fn fireside_linear(
         x: FloatTensor<Self>,
         quants: IntTensor<Self>,

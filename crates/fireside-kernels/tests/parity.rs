@@ -149,11 +149,8 @@ fn copy_row(
         to.quants[at..at + 4].copy_from_slice(&from.quants[..4]);
     }
     let width = to.layout.scale_words();
-    if width > 0 {
-        for group in 0..to.scales.len() / width / rows {
-            let at = (group * rows + row) * width;
-            to.scales[at..at + width].fill(0);
-        }
+    for cell in to.scales.chunks_exact_mut((rows * width).max(1)) {
+        cell[row * width..(row + 1) * width].fill(0);
     }
 }
 

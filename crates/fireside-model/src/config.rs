@@ -274,7 +274,7 @@ impl DecoderConfig {
                 ));
             }
         }
-        if self.heads % self.kv_heads != 0 {
+        if !self.heads.is_multiple_of(self.kv_heads) {
             return wrong(format!(
                 "{} heads cannot share {} kv heads evenly",
                 self.heads, self.kv_heads

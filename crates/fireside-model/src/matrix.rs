@@ -26,19 +26,12 @@ struct PartShape {
     offset: usize,
 }
 
-/// A matrix `[rows][columns]`, stored in parts.
+/// A matrix of some rows and columns, stored in parts.
 #[derive(Module, Debug)]
 pub struct Matrix {
     parts: Vec<MatrixPart>,
     #[module(skip)]
-    sizes: Sizes,
-}
-
-/// Sizes of a whole matrix.
-#[derive(Debug, Clone, Copy)]
-struct Sizes {
     rows: usize,
-    columns: usize,
 }
 
 /// What a product does besides multiplying.
@@ -114,15 +107,12 @@ impl Matrix {
         for source in packer.sources {
             packer.source.release(&source.tensor);
         }
-        Ok(Some(Self {
-            parts,
-            sizes: Sizes { rows, columns },
-        }))
+        Ok(Some(Self { parts, rows }))
     }
 
     /// Rows.
     pub fn rows(&self) -> usize {
-        self.sizes.rows
+        self.rows
     }
 
     /// Bytes on the device.
@@ -143,9 +133,9 @@ impl Matrix {
     pub fn product(&self, x: &Tensor<2>, extra: Product<'_>, profile: Profile) -> Tensor<2> {
         let tokens = x.dims()[0];
         let width = if extra.gate.is_some() {
-            self.sizes.rows / 2
+            self.rows / 2
         } else {
-            self.sizes.rows
+            self.rows
         };
         let y_stride = padded(width);
         let mut out = None;
@@ -173,9 +163,7 @@ impl Matrix {
                     y_stride,
                     row_offset: offset,
                     rows_out,
-                    glu: extra
-                        .gate
-                        .map(|activation| (self.sizes.rows / 2, activation)),
+                    glu: extra.gate.map(|activation| (self.rows / 2, activation)),
                     norm: extra.norm.map(|(_, width, eps)| (width, eps)),
                     profile,
                 },

@@ -1,7 +1,5 @@
 //! From the tensors of a file to planes: picks a layout, reorders rows, packs one matrix at a time.
 
-use std::borrow::Cow;
-
 use fireside_formats::{
     DType, F16Fit, Plane, TensorInfo, TensorSource, dequantize, quant_traits, unpack_row,
 };
@@ -179,7 +177,7 @@ impl Packer<'_> {
         &self,
         source: &RowSource,
         info: &TensorInfo,
-        bytes: &Cow<'_, [u8]>,
+        bytes: &[u8],
         range: std::ops::Range<usize>,
         base: usize,
         first: usize,

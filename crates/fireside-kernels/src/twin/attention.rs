@@ -68,7 +68,7 @@ pub fn rope_kv(
             let pair = d / 2;
             let cos = angle(t * half + pair);
             let sin = angle((params.tokens + t) * half + pair);
-            if d % 2 == 0 {
+            if d.is_multiple_of(2) {
                 head[d] * cos - head[d + 1] * sin
             } else {
                 head[d] * cos + head[d - 1] * sin
@@ -84,11 +84,11 @@ pub fn rope_kv(
         for h in 0..params.kv_heads {
             let key = &row[(params.heads + h) * dim..][..dim];
             let value = &row[(params.heads + params.kv_heads + h) * dim..][..dim];
-            for d in 0..dim {
+            for (d, own) in value.iter().enumerate() {
                 let at = kv_index(true, slot, h, params.kv_heads, dim, d);
                 store(keys, params.kv, at, rotate(key, d));
                 let at = kv_index(false, slot, h, params.kv_heads, dim, d);
-                store(values, params.kv, at, value[d]);
+                store(values, params.kv, at, *own);
             }
         }
     }

@@ -178,7 +178,7 @@ impl ClockTime {
                 &weekday[..3],
                 &month[..3]
             ),
-            'n' => write!(out, "\n"),
+            'n' => writeln!(out),
             't' => write!(out, "\t"),
             // Python's local time has no zone attached.
             'z' | 'Z' => Ok(()),

@@ -22,7 +22,11 @@ pub(crate) fn assigned(state: &State<'_, '_>, value: Value) -> Result<Value, Err
 }
 
 /// Prints a value as the engine does, if it is not too deep and not too large for the fuel.
-pub(crate) fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+pub(crate) fn print(
+    out: &mut Output<'_>,
+    state: &mut State<'_, '_>,
+    value: &Value,
+) -> Result<(), Error> {
     walk(state, value, 0, &mut 0)?;
     minijinja::escape_formatter(out, state, value)
 }
@@ -31,28 +35,39 @@ pub(crate) fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Val
 ///
 /// The sum of two lists or maps is a view of both, and a view of views takes for ever to read. The value is given back
 /// with its views copied into plain lists and maps, if it has any.
-fn walk(state: &State<'_, '_>, value: &Value, depth: usize, visited: &mut usize) -> Result<Option<Value>, Error> {
+fn walk(
+    state: &State<'_, '_>,
+    value: &Value,
+    depth: usize,
+    visited: &mut usize,
+) -> Result<Option<Value>, Error> {
+    let type_name = value.as_object().map_or("", |object| object.type_name());
+    let is_view = type_name.contains("Merge");
     let is_map = match value.kind() {
         ValueKind::Seq => false,
         ValueKind::Map => true,
+        ValueKind::Iterable if is_view => false,
         _ => return Ok(None),
     };
     if depth > MAX_DEPTH {
         return Err(invalid("a value is nested too deeply"));
     }
-    let type_name = value.as_object().map_or("", |object| object.type_name());
     // A namespace that holds itself could never be printed.
     if depth > 0 && type_name.ends_with("Namespace") {
         return Err(invalid("a namespace cannot be put into another value"));
     }
-    let mut changed = type_name.contains("Merge");
+    let mut changed = is_view;
     let mut items = Vec::new();
     for item in value.try_iter()? {
         *visited += 1;
         if visited.is_multiple_of(VALUES_PER_FUEL) {
             state.consume_fuel(1)?;
         }
-        let inner = if is_map { value.get_item(&item)? } else { item.clone() };
+        let inner = if is_map {
+            value.get_item(&item)?
+        } else {
+            item.clone()
+        };
         let flat = walk(state, &inner, depth + 1, visited)?;
         changed |= flat.is_some();
         items.push((item, flat.unwrap_or(inner)));

@@ -117,7 +117,7 @@ fn scan(tag: &str, close: &str) -> (usize, usize) {
             None if tag[at..].starts_with(close) => return (at + close.len(), tokens),
             None => {
                 let word = c.is_alphanumeric() || c == '_';
-                if !c.is_whitespace() && !(word && in_word) {
+                if !(c.is_whitespace() || word && in_word) {
                     tokens += 1;
                 }
                 in_word = word;

@@ -221,6 +221,7 @@ enum BenchFormat {
 ///
 /// The exit code is 0, 1 for an error while running, 2 for arguments that make no sense.
 pub fn main() -> ExitCode {
+    quiet_drivers();
     let cli = Cli::parse();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -229,6 +230,17 @@ pub fn main() -> ExitCode {
             eprintln!("error: {}", format!("{error:#}").replace('\n', " "));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Keeps Mesa's device-select layer, which looks for a display, from printing errors to the terminal
+/// of a machine that has none.
+fn quiet_drivers() {
+    #[cfg(target_os = "linux")]
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: called first thing in `main`, before any other thread exists that could read the
+        // environment at the same time.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
 }
 

@@ -32,6 +32,9 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
     let log = run.project.log("browser");
     fs::write(&log, "")?;
     let folder = wasm::target_folder(run.project).join("smoke");
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
     let made =
         web::bindings(run.ui, run.project, &module, &folder, &log).and_then(|()| client(run, &log));
     if let Err(error) = made {
@@ -41,7 +44,7 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
     let mut harness = child(run.project, "node");
     harness
         .current_dir(&tests)
-        .args(["--test", "harness.test.mjs"]);
+        .args(["--test", "--test-reporter=dot", "harness.test.mjs"]);
     let status = quiet(run.ui, "browser", &mut harness, &log, true)?;
     if !status.success() {
         let reason = format!("the harness's own tests: {}", describe(status));

@@ -287,6 +287,11 @@ fn wasm_build(run: &mut Run<'_>) -> Result<Outcome> {
         Ok(_) => wasm::detect(run.project)?,
         Err(missing) => return Ok(Outcome::skipped(format!("{missing:#}"))),
     };
+    // A module of an earlier build would be tested after a failed one; cargo puts it back.
+    let module = wasm::module(run.project, WEB_CRATES[WEB_CRATES.len() - 1], WEB_PROFILE);
+    if module.exists() {
+        fs::remove_file(module)?;
+    }
     let log = run.project.log("wasm");
     match web::build(
         run.ui,
