@@ -1,6 +1,7 @@
 // Matrix times a few columns for GPUs: y = activation(W * norm(x)) + residual.
 //
-// Formula, memory and options as linear_lane.wgsl.
+// Formula and options as linear_lane.wgsl.
+// Memory: as linear_lane.wgsl.
 // Workgroup: 32 rows times SPLITS parts of K; a lane owns one row (two with GLU)
 //   and COLS tokens over every SPLITS-th chunk; parts meet in workgroup memory.
 // Grid: x = row groups of 32, y = token groups of COLS.

@@ -1,6 +1,7 @@
 // Tiled matrix product for GPUs and many tokens: y = activation(W * x + bias) + residual.
 //
-// Formula, memory and options as linear_lane.wgsl, without NORM.
+// Formula and options as linear_lane.wgsl, without NORM.
+// Memory: as linear_lane.wgsl.
 // Workgroup: 128 lanes make a tile of 64 rows (32 pairs with GLU) by 32 tokens;
 //   each step stages 32 columns of W (as floats) and of x in workgroup memory and
 //   a lane multiplies 4 rows by 4 tokens out of it.

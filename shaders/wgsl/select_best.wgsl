@@ -3,6 +3,7 @@
 // Output, the first 8 words of a row of `out`: id of the best key, the best key,
 //   maximum logit, log-sum-exp, log-sum-exp at the temperature (of l / temperature),
 //   count of NaN logits, two spare. Floats as bits.
+// Memory: out [S][out_stride] u32; partials as written by select_groups.
 // Workgroup: LANES lanes share a row; with LANES = 1 no barrier runs.
 // Grid: x = rows. Limits: 3 storage buffers, one uniform, 6 * LANES words of
 //   workgroup memory.

@@ -2,6 +2,7 @@
 //
 // Output: after the 8 words of select_best, pairs (id, logit bits), largest first, the
 //   lower id first among equals; ids past the vocabulary are 0xffffffff.
+// Memory: out [S][out_stride] u32; logits [S][stride] f32; chosen [S][keep] groups.
 // Workgroup: LANES lanes, one candidate each. Grid: x = candidate sets, y = rows.
 // Limits: 3 storage buffers and one uniform.
 

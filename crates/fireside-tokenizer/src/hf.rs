@@ -1,5 +1,7 @@
 //! Encoding through the `tokenizers` crate.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use tokenizers::{AddedVocabulary, Model, OffsetType, PreTokenizer};
 
 use crate::error::one_line;
@@ -17,6 +19,18 @@ impl std::fmt::Debug for HfBackend {
         f.debug_struct("HfBackend")
             .field("tokens", &tokens)
             .finish_non_exhaustive()
+    }
+}
+
+/// Runs a call into the library; a panic in it, as some contradictions in a file cause, is an error too.
+///
+/// What the library shares between calls is a cache that each call leaves whole, so that going on is safe. Where panics
+/// abort, as in a browser, there is nothing to catch.
+pub(crate) fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(one_line(&error.to_string())),
+        Err(_) => Err("the file's parts contradict each other".into()),
     }
 }
 
@@ -39,13 +53,11 @@ impl HfBackend {
         special: SpecialText,
         ids: &mut Vec<u32>,
     ) -> Result<(), Error> {
-        let encoding = match special {
+        let encoding = guarded(|| match special {
             SpecialText::Parse => self.tokenizer.encode_fast(text, add_special),
             SpecialText::Plain => self.encode_plain(text, add_special),
-        };
-        let encoding = encoding.map_err(|error| Error::Encode {
-            reason: one_line(&error.to_string()),
-        })?;
+        });
+        let encoding = encoding.map_err(|reason| Error::Encode { reason })?;
         ids.extend_from_slice(encoding.get_ids());
         Ok(())
     }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::decoder::{Decoder, fallback_byte};
 use crate::error::{one_line, shorten};
-use crate::hf::HfBackend;
+use crate::hf::{HfBackend, guarded};
 use crate::table::{TokenKind, TokenTable};
 use crate::tokenizer::{Backend, Inner};
 use crate::{Error, MAX_TOKENS, SpecialText, SpecialTokens, Tokenizer, TokenizerConfig};
@@ -206,8 +206,7 @@ pub(crate) fn build(json: &[u8], config: Option<&TokenizerConfig>) -> Result<Tok
     let size = check(&file)?;
     let decoder = Decoder::from_json(file.decoder.as_ref())?;
 
-    let tokenizer =
-        tokenizers::Tokenizer::from_bytes(json).map_err(|error| invalid(error.to_string()))?;
+    let tokenizer = guarded(|| tokenizers::Tokenizer::from_bytes(json)).map_err(invalid)?;
     let backend = HfBackend::new(tokenizer);
     let last = (0..size as u32)
         .rev()
@@ -354,6 +353,12 @@ fn check_pieces(processor: &Value, defined: &HashSet<&str>) -> Result<(), Error>
                     "post_processor uses \"{id}\", which its special_tokens do not define"
                 )));
             }
+            let sequence = piece.pointer("/Sequence/id").and_then(Value::as_str);
+            if list == "single" && sequence.is_some_and(|id| id != "A") {
+                return Err(invalid(
+                    "post_processor uses a second sequence for a single text",
+                ));
+            }
         }
     }
     Ok(())
@@ -370,6 +375,9 @@ fn check_component(component: &Value) -> Result<(), Error> {
         return Err(invalid(
             "normalizer Precompiled (a SentencePiece character map) is not supported",
         ));
+    }
+    if component.pointer("/pattern/String").and_then(Value::as_str) == Some("") {
+        return Err(invalid("a pattern to replace or split at is empty"));
     }
     if component.get("length").and_then(Value::as_u64) == Some(0) {
         return Err(invalid("pre_tokenizer FixedLength has length 0"));

@@ -40,6 +40,7 @@ pub(crate) fn build(clock: Option<Clock>) -> Result<Environment<'static>, miniji
     env.set_recursion_limit(MAX_CALLS);
     env.add_filter("tojson", tojson);
     env.add_function(rewrite::GUARD, guard::assigned);
+    env.add_function(rewrite::HOLD_GUARD, guard::held);
     env.add_function("raise_exception", raise_exception);
     env.add_function("strftime_now", move |format: &str| {
         clock

@@ -21,6 +21,12 @@ pub(crate) fn assigned(state: &State<'_, '_>, value: Value) -> Result<Value, Err
     Ok(flat.unwrap_or(value))
 }
 
+/// The same for a value that goes into a namespace.
+pub(crate) fn held(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
+    let flat = walk(state, &value, 1, &mut 0)?;
+    Ok(flat.unwrap_or(value))
+}
+
 /// Prints a value as the engine does, if it is not too deep and not too large for the fuel.
 pub(crate) fn print(
     out: &mut Output<'_>,
@@ -33,8 +39,8 @@ pub(crate) fn print(
 
 /// Visits a value and all that it holds.
 ///
-/// The sum of two lists or maps is a view of both, and a view of views takes for ever to read. The value is given back
-/// with its views copied into plain lists and maps, if it has any.
+/// Sums, products and slices are views of their parts, and a view of views takes for ever to read. The value is given
+/// back with its views copied into plain lists and maps, if it has any.
 fn walk(
     state: &State<'_, '_>,
     value: &Value,
@@ -42,11 +48,10 @@ fn walk(
     visited: &mut usize,
 ) -> Result<Option<Value>, Error> {
     let type_name = value.as_object().map_or("", |object| object.type_name());
-    let is_view = type_name.contains("Merge");
-    let is_map = match value.kind() {
-        ValueKind::Seq => false,
-        ValueKind::Map => true,
-        ValueKind::Iterable if is_view => false,
+    let (is_map, is_view) = match value.kind() {
+        ValueKind::Seq => (false, type_name.contains("Merge")),
+        ValueKind::Map => (true, type_name.contains("Merge")),
+        ValueKind::Iterable => (false, true),
         _ => return Ok(None),
     };
     if depth > MAX_DEPTH {

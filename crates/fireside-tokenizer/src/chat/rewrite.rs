@@ -12,6 +12,9 @@
 /// The function that checks an assigned value.
 pub(crate) const GUARD: &str = "__assigned";
 
+/// The function that checks a value assigned to a field of a namespace.
+pub(crate) const HOLD_GUARD: &str = "__held";
+
 /// The longest template, in bytes. The longest in common use have about 20 KB.
 const MAX_SOURCE: usize = 1 << 20;
 
@@ -155,7 +158,11 @@ fn guard(tag: &str, out: &mut String) {
         return out.push_str(tag);
     }
     out.push_str(target);
-    out.push_str(GUARD);
+    out.push_str(if names.contains('.') {
+        HOLD_GUARD
+    } else {
+        GUARD
+    });
     out.push('(');
     // The parentheses make one argument of `a, b`.
     out.push_str(if has_top_level_comma(value) { "(" } else { "" });
@@ -225,7 +232,7 @@ mod tests {
     fn assigned_values_are_guarded() {
         for (source, rewritten) in [
             ("{%- set a = b + 1 -%}", "{%- set a =__assigned( b + 1 )-%}"),
-            ("{% set ns.a = '%}' %}", "{% set ns.a =__assigned( '%}' )%}"),
+            ("{% set ns.a = '%}' %}", "{% set ns.a =__held( '%}' )%}"),
             ("{%set a,b=c,d%}", "{%set a,b=__assigned((c,d))%}"),
             ("{% set a = f(x=1) %}", "{% set a =__assigned( f(x=1) )%}"),
             ("{% set a %}", "{% set a %}"),
