@@ -11,6 +11,7 @@
 //! assert!(shader.source().unwrap().contains("const LANES: u32 = 64u;"));
 //! ```
 
+pub mod catalogue;
 mod preprocess;
 
 pub use preprocess::{Error, preprocess};
@@ -141,6 +142,8 @@ names! {
         Shared => "SHARED",
         /// The KV cache stores halves.
         KvF16 => "KV_F16",
+        /// Eight lanes of a subgroup share their loads.
+        Subgroups => "SUBGROUPS",
     }
 }
 
@@ -155,6 +158,8 @@ names! {
         Cols => "COLS",
         /// Vectors of four weights in a chunk.
         Quads => "NV",
+        /// Chunks in a block of 32 columns.
+        Parts => "PARTS",
         /// Rows a lane stores: half its rows where they are gate and up pairs.
         RowsOut => "ROWS_OUT",
         /// Parts that K is split into across a workgroup.

@@ -1,9 +1,9 @@
 //! A line preprocessor for WGSL: `#if FLAG`, `#else`, `#endif`, `#include "file"`,
-//! `#repeat name CONSTANT`, `#endrepeat`, `@binding(auto)`.
+//! `#repeat name COUNT`, `#endrepeat`, `@binding(auto)`.
 //!
 //! WGSL has no conditional compilation, and a bind group's numbers depend on which
 //! optional buffers a variant has, so bindings are numbered in order of appearance.
-//! `#repeat` writes its lines once per number below the constant, with `$name` replaced by it:
+//! `#repeat` writes its lines once per number below a constant or literal, with `$name` replaced by it:
 //! some compilers keep arrays in memory where a loop over them is not unrolled.
 
 use std::collections::BTreeSet;
@@ -153,8 +153,11 @@ impl Expander<'_> {
                     next = end + 1;
                     if open.iter().all(|taken| *taken) {
                         let (name, constant) = rest.trim().split_once(' ').unwrap_or((rest, ""));
-                        let count =
-                            (self.constant)(constant).ok_or_else(|| Error::UnknownConstant {
+                        let count = constant
+                            .parse()
+                            .ok()
+                            .or_else(|| (self.constant)(constant))
+                            .ok_or_else(|| Error::UnknownConstant {
                                 file: file.to_string(),
                                 line,
                                 name: constant.to_string(),
@@ -271,6 +274,10 @@ mod tests {
             "#repeat i TWO\na$i\n#repeat j TWO\n#if A\nb$i$j\n#endif\n#endrepeat\n#endrepeat";
         assert_eq!(run(text, &["A"]).unwrap(), "a0\nb00\nb01\na1\nb10\nb11\n");
         assert_eq!(run(text, &[]).unwrap(), "a0\na1\n");
+        assert_eq!(
+            run("#repeat i 2\na$i\n#endrepeat", &[]).unwrap(),
+            "a0\na1\n"
+        );
         assert!(run("#repeat i THREE\n#endrepeat", &[]).is_err());
         assert!(run("#repeat i TWO", &[]).is_err());
     }

@@ -10,7 +10,7 @@
 //   that share a kv head, so each key and value is read once for all of them. For
 //   scores a lane owns BLOCK / LANES positions, for values its part of the head.
 // Grid: x = tiles, y = kv heads.
-// Limits: 5 storage buffers, one uniform, 2 * GROUP * TOKENS * BLOCK floats of
+// Limits: 5 storage buffers, one uniform, 2 * GROUP * TOKENS * BLOCK + 4 words of
 //   workgroup memory, below 16 KiB.
 
 #include "common.wgsl"
@@ -39,16 +39,22 @@ const POSITIONS: u32 = BLOCK / LANES;
 const PARTS: u32 = (HEAD_QUADS + LANES - 1u) / LANES;
 const MASKED: f32 = -3.0e38;
 
+var<workgroup> tile: vec4<u32>;
 var<workgroup> scores: array<f32, QUERIES * BLOCK>;
 var<workgroup> weights: array<f32, QUERIES * BLOCK>;
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let tile = p.tiles_at + group.x * 4u;
-    let first = info[tile];
-    let count = info[tile + 1u];
-    let table = info[tile + 2u];
-    let start = info[tile + 3u];
+    if (lane == 0u) {
+        let at = p.tiles_at + group.x * 4u;
+        tile = vec4<u32>(info[at], info[at + 1u], info[at + 2u], info[at + 3u]);
+    }
+    // The loop over blocks has barriers, so its bounds must be uniform in the language's eyes.
+    let own_tile = workgroupUniformLoad(&tile);
+    let first = own_tile.x;
+    let count = own_tile.y;
+    let table = own_tile.z;
+    let start = own_tile.w;
     let kv = group.y;
     let q_quads = p.q_stride >> 2u;
     let length = start + count;

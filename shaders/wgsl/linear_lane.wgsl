@@ -6,10 +6,14 @@
 //   BIAS      y += bias[n];  RESIDUAL  y += residual[t][n]
 // Memory: x is [T][x_stride], y and residual [T][y_stride], strides multiples of 32;
 //   columns past the matrix's own are zero and stay zero.
-// Workgroup: LANES lanes; a lane owns ROWS rows (LANES apart) and COLS tokens,
-//   reads x uniformly and shares nothing, so no barrier is needed.
+// Workgroup: LANES lanes; a lane owns ROWS rows (LANES apart) and COLS tokens and shares
+//   nothing, so no barrier is needed. K goes in blocks of 32 columns, PARTS chunks each.
+//   Every lane needs all 32 activations of a block. A software adapter loads lane by lane,
+//   32 bits at a time, uniform address or not, so with SUBGROUPS each of eight lanes loads
+//   one vec4 and broadcasts it: an eighth of the loads.
 // Grid: x = row groups of LANES * ROWS, y = token groups of COLS.
-// Limits: 7 storage buffers and one uniform; no workgroup memory.
+// Limits: 7 storage buffers and one uniform; no workgroup memory. SUBGROUPS wants subgroups
+//   of at least eight lanes, all active.
 
 #include "common.wgsl"
 
@@ -29,10 +33,19 @@
 #include "linear_params.wgsl"
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+#if SUBGROUPS
+    @builtin(subgroup_invocation_id) subgroup_lane: u32,
+#endif
+) {
     let row0 = group.x * (LANES * ROWS_OUT) + lane;
     let col0 = group.y * COLS;
     let x_quads = p.x_stride >> 2u;
+#if SUBGROUPS
+    let mine = subgroup_lane & 7u;
+#endif
 
 #repeat c COLS
     // Tokens past the last repeat it; their results are not stored.
@@ -47,52 +60,97 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #repeat r ROWS
     let row_$r = row_of(row0, $ru);
 #endrepeat
-    for (var chunk = 0u; chunk < p.chunks; chunk++) {
-#repeat c COLS
-#repeat i NV
+    let blocks = p.chunks / PARTS;
+    for (var block = 0u; block < blocks; block++) {
+#if SUBGROUPS
 #if NORM
-        let raw_$c_$i = x[base_$c + chunk * NV + $iu];
-        squares_$c = dot_add(raw_$c_$i, raw_$c_$i, squares_$c);
-        let x_$c_$i = raw_$c_$i * gain[chunk * NV + $iu];
+        let gain_own = gain[block * 8u + mine];
+#endif
+#endif
+#repeat c COLS
+#if SUBGROUPS
+#if NORM
+        let raw_$c = x[base_$c + block * 8u + mine];
+        squares_$c = dot_add(raw_$c, raw_$c, squares_$c);
+        let own_$c = raw_$c * gain_own;
 #else
-        let x_$c_$i = x[base_$c + chunk * NV + $iu];
+        let own_$c = x[base_$c + block * 8u + mine];
+#endif
+#endif
+#repeat s PARTS
+#repeat i NV
+#if SUBGROUPS
+        let x_$c_$s_$i = subgroupBroadcast(own_$c, $su * NV + $iu);
+#else
+#if NORM
+        let raw_$c_$s_$i = x[base_$c + block * 8u + $su * NV + $iu];
+        squares_$c = dot_add(raw_$c_$s_$i, raw_$c_$s_$i, squares_$c);
+        let x_$c_$s_$i = raw_$c_$s_$i * gain[block * 8u + $su * NV + $iu];
+#else
+        let x_$c_$s_$i = x[base_$c + block * 8u + $su * NV + $iu];
+#endif
 #endif
 #endrepeat
 #if HAS_MIN
-        var sum_$c = vec4<f32>(0.0);
+        var sum_$c_$s = vec4<f32>(0.0);
 #repeat i NV
-        sum_$c += x_$c_$i;
+        sum_$c_$s += x_$c_$s_$i;
 #endrepeat
-        let x_sum_$c = (sum_$c.x + sum_$c.y) + (sum_$c.z + sum_$c.w);
+        let x_sum_$c_$s = (sum_$c_$s.x + sum_$c_$s.y) + (sum_$c_$s.z + sum_$c_$s.w);
 #endif
 #endrepeat
+#endrepeat
 #repeat r ROWS
+#if Q8
+        // One scale for both chunks of a block.
+        let a_$r = affine(block * PARTS, row_$r, p.rows);
+#endif
+#repeat s PARTS
         {
-            let q = unpack(quants[chunk * p.rows + row_$r]);
+            let q = unpack(quants[(block * PARTS + $su) * p.rows + row_$r]);
+#if Q8
+            let a = a_$r;
+#else
 #if QUANTIZED
-            let a = affine(chunk, row_$r, p.rows);
+            let a = affine(block * PARTS + $su, row_$r, p.rows);
+#endif
 #endif
 #repeat c COLS
 #if QUANTIZED
             var dot_$c = 0.0;
 #repeat i NV
-            dot_$c = dot_add(q[$i], x_$c_$i, dot_$c);
+            dot_$c = dot_add(q[$i], x_$c_$s_$i, dot_$c);
 #endrepeat
 #if HAS_MIN
-            acc_$r_$c = fma(a.x, dot_$c, fma(a.y, x_sum_$c, acc_$r_$c));
+            acc_$r_$c = fma(a.x, dot_$c, fma(a.y, x_sum_$c_$s, acc_$r_$c));
 #else
             acc_$r_$c = fma(a.x, dot_$c, acc_$r_$c);
 #endif
 #else
 #repeat i NV
-            acc_$r_$c = dot_add(q[$i], x_$c_$i, acc_$r_$c);
+            acc_$r_$c = dot_add(q[$i], x_$c_$s_$i, acc_$r_$c);
 #endrepeat
 #endif
 #endrepeat
         }
 #endrepeat
+#endrepeat
     }
 
+#if SUBGROUPS
+#if NORM
+#repeat c COLS
+    {
+        // Every eight lanes hold the whole sum in parts.
+        var all = 0.0;
+#repeat i 8
+        all += subgroupBroadcast(squares_$c, $iu);
+#endrepeat
+        squares_$c = all;
+    }
+#endrepeat
+#endif
+#endif
 #repeat c COLS
     if (col0 + $cu < p.tokens) {
         var factor = 1.0;

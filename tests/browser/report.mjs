@@ -37,6 +37,16 @@ export function wrappers(bytes) {
   };
 }
 
+// One check for all shader variants: a browser's compiler is stricter than naga, about the
+// uniformity of control flow for one.
+export function compiled(rejected, count) {
+  return {
+    name: "every_shader_variant_compiles",
+    why: rejected.length === 0 ? null : `${rejected.length} of ${count}: ${rejected[0]}`,
+    remark: `${count} variants`,
+  };
+}
+
 // The lines for a list of checks, and whether all hold.
 export function format(checks) {
   const failed = checks.filter((check) => check.why !== null);

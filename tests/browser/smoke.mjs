@@ -1,10 +1,11 @@
 // Runs a module's smoke test in Chromium on its software adapter.
 //
-//   node smoke.mjs FOLDER [--chromium PATH] [--linked MODULE.wasm]
+//   node smoke.mjs FOLDER [--chromium PATH] [--linked MODULE.wasm] [--shaders FOLDER]
 //
 // FOLDER holds the glue of a module (target `web`) with an async export `smoke()` that returns
 // {adapter, results: [{name, ok, max_error, tolerance}], launch_us}, as JSON or as an object.
-// --linked names the module as the linker left it, whose names tell of export wrappers.
+// --linked names the module as the linker left it, whose names tell of export wrappers; --shaders a
+// folder of WGSL files that the browser must compile.
 
 import { mkdtemp, readFile, readdir, rm } from "node:fs/promises";
 import os from "node:os";
@@ -13,7 +14,7 @@ import { parseArgs } from "node:util";
 
 import { chromium } from "playwright-core";
 
-import { format, judge, wrappers } from "./report.mjs";
+import { compiled, format, judge, wrappers } from "./report.mjs";
 import { serve } from "./server.mjs";
 
 // A software adapter compiles every shader on the CPU, on a machine that may be busy.
@@ -55,7 +56,13 @@ async function withTimeout(promise, said) {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
-async function runInBrowser(folder, executablePath) {
+async function shaderFiles(folder) {
+  const names = (await readdir(folder)).filter((name) => name.endsWith(".wgsl"));
+  const read = async (name) => ({ name, code: await readFile(path.join(folder, name), "utf8") });
+  return Promise.all(names.sort().map(read));
+}
+
+async function runInBrowser(folder, executablePath, shaders) {
   const glue = await glueOf(folder);
   const server = await serve(folder);
   const profile = await mkdtemp(path.join(os.tmpdir(), "fireside-browser-"));
@@ -75,7 +82,13 @@ async function runInBrowser(folder, executablePath) {
       page.once("crash", () => reject(new Error("the page crashed")));
     });
     const result = page.evaluate(() => window.runSmoke());
-    return await withTimeout(Promise.race([result, crashed]), said);
+    const report = await withTimeout(Promise.race([result, crashed]), said);
+    const heard = [...said];
+    // In its own page: what the smoke test did to its device must not matter here.
+    const other = await context.newPage();
+    await other.goto(`${server.origin}/`);
+    const rejected = await other.evaluate((list) => window.compileShaders(list), shaders);
+    return { report, rejected, said: heard };
   } catch (error) {
     throw new Error([error.message, ...said].join("\n"), { cause: error });
   } finally {
@@ -91,17 +104,25 @@ async function main() {
     options: {
       chromium: { type: "string", default: "/usr/bin/chromium" },
       linked: { type: "string" },
+      shaders: { type: "string" },
     },
   });
   if (positionals.length !== 1) {
     throw new Error("usage: node smoke.mjs FOLDER [--chromium PATH] [--linked MODULE.wasm]");
   }
   const checks = [];
+  let said = [];
   if (values.linked) {
     checks.push(wrappers(await readFile(values.linked)));
   }
   try {
-    const report = await runInBrowser(positionals[0], values.chromium);
+    const shaders = values.shaders ? await shaderFiles(values.shaders) : [];
+    const ran = await runInBrowser(positionals[0], values.chromium, shaders);
+    const { report } = ran;
+    said = ran.said;
+    if (shaders.length > 0) {
+      checks.push(compiled(ran.rejected, shaders.length));
+    }
     console.log(`adapter: ${report?.adapter ?? "not named"}`);
     checks.push(...judge(report));
   } catch (error) {
@@ -109,6 +130,9 @@ async function main() {
   }
   const { text, ok } = format(checks);
   console.log(text);
+  if (!ok && said.length > 0) {
+    console.log(["the page's console:", ...said].join("\n"));
+  }
   return ok ? 0 : 1;
 }
 

@@ -12,7 +12,7 @@ use cubecl::server::{KernelArguments, MetadataBindingInfo};
 use fireside_shaders::{Constant, Flag, Kernel, Variant};
 
 use crate::counters;
-use crate::layout::{Layout, padded};
+use crate::layout::{COLUMN_PAD, Layout, padded};
 use crate::ops::{FiresideOps, MaybeFloat, MaybeInt};
 use crate::params::{
     AdjustParams, AttentionParams, BLOCK, EmbedParams, GluParams, KvDtype, LinearParams,
@@ -102,6 +102,7 @@ fn with_layout(variant: Variant, layout: Layout) -> Variant {
         Layout::F32 => variant.flag(Flag::F32W),
     }
     .constant(Constant::Quads, word(layout.chunk() / 4))
+    .constant(Constant::Parts, word(COLUMN_PAD / layout.chunk()))
     .flag_if(Flag::HasMin, layout.has_minimum())
     .flag_if(Flag::Quantized, layout.scale_group() > 0)
     .flag_if(Flag::FloatWeights, layout.scale_group() == 0)
@@ -135,7 +136,8 @@ fn linear_variant(params: &LinearParams) -> (Variant, usize, usize) {
             .constant(Constant::Lanes, lanes)
             .constant(Constant::Rows, rows)
             .constant(Constant::RowsOut, if glu { rows / 2 } else { rows })
-            .constant(Constant::Cols, cols);
+            .constant(Constant::Cols, cols)
+            .flag_if(Flag::Subgroups, params.profile.subgroups);
         let rows_out = if glu { rows / 2 } else { rows };
         return (variant, (lanes * rows_out) as usize, cols as usize);
     }

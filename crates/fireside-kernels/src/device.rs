@@ -98,8 +98,8 @@ pub struct AdapterReport {
     pub software: bool,
     /// Whether it has `shader-f16`.
     pub f16: bool,
-    /// Whether it has subgroup operations.
-    pub subgroups: bool,
+    /// Lanes that a subgroup has at the least; zero without subgroup operations.
+    pub subgroup_lanes: u32,
     /// Largest storage binding, in bytes.
     pub max_binding: u64,
     /// Largest buffer, in bytes.
@@ -142,7 +142,11 @@ impl AdapterReport {
             backend: info.backend.to_string(),
             software: info.device_type == wgpu::DeviceType::Cpu || named_software,
             f16: features.contains(wgpu::Features::SHADER_F16),
-            subgroups: features.contains(wgpu::Features::SUBGROUP),
+            subgroup_lanes: if features.contains(wgpu::Features::SUBGROUP) {
+                info.subgroup_min_size
+            } else {
+                0
+            },
             max_binding: limits.max_storage_buffer_binding_size,
             max_buffer: limits.max_buffer_size,
             max_invocations: limits.max_compute_invocations_per_workgroup,
@@ -155,6 +159,7 @@ impl AdapterReport {
     pub fn profile(&self) -> Profile {
         Profile {
             software: self.software,
+            subgroups: self.subgroup_lanes >= 8,
         }
     }
 
@@ -267,7 +272,10 @@ impl ComputeDevice {
         Self {
             burn: Device::flex(),
             adapter: None,
-            profile: Profile { software: true },
+            profile: Profile {
+                software: true,
+                subgroups: false,
+            },
             queue: None,
         }
     }

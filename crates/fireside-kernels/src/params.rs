@@ -13,6 +13,26 @@ pub const BLOCK: usize = 32;
 pub struct Profile {
     /// Lanes, rows per lane and barriers are chosen for a CPU that plays a GPU.
     pub software: bool,
+    /// Subgroups have at least eight lanes, and shaders may use them.
+    pub subgroups: bool,
+}
+
+impl Profile {
+    /// Every profile, for tests that run each.
+    pub const ALL: [Self; 3] = [
+        Self {
+            software: true,
+            subgroups: true,
+        },
+        Self {
+            software: true,
+            subgroups: false,
+        },
+        Self {
+            software: false,
+            subgroups: false,
+        },
+    ];
 }
 
 /// The function of a gated activation.

@@ -32,7 +32,10 @@ pub async fn smoke() -> Result<String, JsValue> {
         .map_or_else(String::new, |a| format!("{} {}", a.name, a.driver));
     let mut results = Vec::new();
     for software in [true, false] {
-        let device = device.clone().with_profile(Profile { software });
+        let device = device.clone().with_profile(Profile {
+            software,
+            subgroups: false,
+        });
         Smoke {
             device,
             results: &mut results,

@@ -41,7 +41,10 @@ fn print(report: &AdapterReport, chosen: bool) {
     println!(
         "     features  shader-f16 {}, subgroups {}",
         yes(report.f16),
-        yes(report.subgroups)
+        match report.subgroup_lanes {
+            0 => "no".to_string(),
+            lanes => format!("of {lanes} lanes or more"),
+        }
     );
     println!(
         "     limits    binding {}, buffer {}, {} invocations, {} workgroup memory, {} storage buffers",

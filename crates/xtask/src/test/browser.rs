@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
+use fireside_shaders::{Flag, Kernel, catalogue};
 
 use crate::cargo::child;
 use crate::process::{describe, quiet};
@@ -40,6 +41,8 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
     if let Err(error) = made {
         return Ok(Outcome::failed(format!("{error:#}"), Some(log)));
     }
+    let shaders = wasm::target_folder(run.project).join("shaders");
+    write_shaders(&shaders)?;
     let tests = run.project.root.join("tests/browser");
     let mut harness = child(run.project, "node");
     harness
@@ -58,7 +61,9 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
         .arg("--chromium")
         .arg(setup::chromium()?)
         .arg("--linked")
-        .arg(&module);
+        .arg(&module)
+        .arg("--shaders")
+        .arg(&shaders);
     let status = quiet(run.ui, "browser", &mut command, &log, true)?;
     let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     let mut counts = Counts::of_log(&text);
@@ -80,6 +85,24 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
         },
         log: Some(log),
     })
+}
+
+/// Writes every shader variant that a browser may be given, one file each.
+fn write_shaders(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    fs::create_dir_all(folder)?;
+    for kernel in Kernel::ALL {
+        for (index, variant) in catalogue::variants(*kernel).iter().enumerate() {
+            // wgpu has no subgroups in browsers, so no such variant is launched there.
+            if !variant.has(Flag::Subgroups) {
+                let file = folder.join(format!("{}-{index}.wgsl", kernel.name()));
+                fs::write(file, variant.source()?)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Installs the packages of `tests/browser` where their lock file has changed.

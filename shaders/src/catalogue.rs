@@ -1,0 +1,170 @@
+//! Every kernel in every combination of its flags: what validators check, naga in this crate's tests
+//! and a browser's compiler in the browser tests.
+
+use crate::{Constant, Flag, Kernel, Variant};
+
+const LAYOUTS: &[&[Flag]] = &[
+    &[Flag::Q4, Flag::HasMin, Flag::Quantized],
+    &[Flag::Q4, Flag::HasMin, Flag::Quantized, Flag::ScaleF32],
+    &[Flag::Q8, Flag::EightBit, Flag::Quantized],
+    &[Flag::Q8G, Flag::EightBit, Flag::HasMin, Flag::Quantized],
+    &[Flag::F16W, Flag::FloatWeights],
+    &[Flag::BF16W, Flag::FloatWeights],
+    &[Flag::F32W, Flag::FloatWeights],
+];
+
+/// Flags that vary freely, groups of which at most one is set, and sets of constants.
+type Axes = (
+    &'static [Flag],
+    &'static [&'static [Flag]],
+    &'static [&'static [(Constant, u32)]],
+);
+
+fn axes(kernel: Kernel) -> Axes {
+    match kernel {
+        Kernel::Embed => (
+            &[],
+            LAYOUTS,
+            &[&[(Constant::Lanes, 8)], &[(Constant::Lanes, 64)]],
+        ),
+        Kernel::RmsNorm => (
+            &[Flag::Shared],
+            &[&[]],
+            &[
+                &[(Constant::Lanes, 1)],
+                &[(Constant::Lanes, 64)],
+                &[(Constant::Lanes, 256)],
+            ],
+        ),
+        Kernel::LinearLane => (
+            &[
+                Flag::Norm,
+                Flag::Glu,
+                Flag::Bias,
+                Flag::Residual,
+                Flag::Subgroups,
+            ],
+            LAYOUTS,
+            &[
+                &[
+                    (Constant::Lanes, 8),
+                    (Constant::Rows, 8),
+                    (Constant::Cols, 1),
+                ],
+                &[
+                    (Constant::Lanes, 16),
+                    (Constant::Rows, 4),
+                    (Constant::Cols, 4),
+                ],
+            ],
+        ),
+        Kernel::LinearSplit => (
+            &[Flag::Norm, Flag::Bias, Flag::Residual],
+            LAYOUTS,
+            &[&[
+                (Constant::Lanes, 32),
+                (Constant::Rows, 1),
+                (Constant::Cols, 4),
+                (Constant::Splits, 8),
+                (Constant::Workgroup, 256),
+            ]],
+        ),
+        Kernel::LinearTile => (
+            &[Flag::Glu, Flag::Bias, Flag::Residual],
+            LAYOUTS,
+            &[&[(Constant::Lanes, 1), (Constant::Rows, 2)]],
+        ),
+        Kernel::RopeKv => (
+            &[Flag::KvF16],
+            &[&[]],
+            &[&[
+                (Constant::Lanes, 8),
+                (Constant::HeadQuads, 16),
+                (Constant::Block, 32),
+            ]],
+        ),
+        Kernel::Attention => (
+            &[Flag::KvF16],
+            &[&[]],
+            &[
+                &[
+                    (Constant::Lanes, 8),
+                    (Constant::HeadQuads, 16),
+                    (Constant::Block, 32),
+                    (Constant::Group, 3),
+                    (Constant::Tokens, 4),
+                ],
+                &[
+                    (Constant::Lanes, 32),
+                    (Constant::HeadQuads, 64),
+                    (Constant::Block, 32),
+                    (Constant::Group, 8),
+                    (Constant::Tokens, 1),
+                ],
+                &[
+                    (Constant::Lanes, 32),
+                    (Constant::HeadQuads, 2),
+                    (Constant::Block, 32),
+                    (Constant::Group, 1),
+                    (Constant::Tokens, 1),
+                ],
+            ],
+        ),
+        Kernel::Glu | Kernel::AdjustLogits => (&[], &[&[]], &[&[(Constant::Lanes, 64)]]),
+        Kernel::SelectGroups | Kernel::SelectBest | Kernel::SelectTopGroups | Kernel::SelectTop => {
+            (
+                &[],
+                &[&[]],
+                &[
+                    &[(Constant::Lanes, 8), (Constant::Each, 32)],
+                    &[(Constant::Lanes, 32), (Constant::Each, 64)],
+                ],
+            )
+        }
+    }
+}
+
+/// The kernel in every combination of its flags, with constants of each profile.
+pub fn variants(kernel: Kernel) -> Vec<Variant> {
+    let (free, groups, constants) = axes(kernel);
+    let mut all = Vec::new();
+    for set in constants {
+        for group in groups {
+            for mask in 0..1u32 << free.len() {
+                let mut variant = Variant::new(kernel);
+                for (name, value) in *set {
+                    variant = variant.constant(*name, *value);
+                }
+                let glu_mask = free
+                    .iter()
+                    .position(|f| *f == Flag::Glu)
+                    .map_or(0, |bit| 1 << bit);
+                if let Some(layout) = group.first() {
+                    let quads = match *layout {
+                        Flag::Q4 => 8,
+                        Flag::Q8 | Flag::Q8G => 4,
+                        Flag::F32W => 1,
+                        _ => 2,
+                    };
+                    variant = variant
+                        .constant(Constant::Quads, quads)
+                        .constant(Constant::Parts, 8 / quads);
+                }
+                let rows = variant.get(Constant::Rows);
+                if rows > 0 {
+                    let halved = mask & glu_mask != 0;
+                    variant =
+                        variant.constant(Constant::RowsOut, if halved { rows / 2 } else { rows });
+                }
+                for flag in *group {
+                    variant = variant.flag(*flag);
+                }
+                for (bit, flag) in free.iter().enumerate() {
+                    variant = variant.flag_if(*flag, mask >> bit & 1 == 1);
+                }
+                all.push(variant);
+            }
+        }
+    }
+    all
+}
