@@ -5,7 +5,7 @@ use crate::{Constant, Flag, Kernel, Variant};
 
 const LAYOUTS: &[&[Flag]] = &[
     &[Flag::Q4, Flag::HasMin, Flag::Quantized],
-    &[Flag::Q4, Flag::HasMin, Flag::Quantized, Flag::ScaleF32],
+    &[Flag::Q4, Flag::HasMin, Flag::Quantized, Flag::ScaleHalf],
     &[Flag::Q8, Flag::EightBit, Flag::Quantized],
     &[Flag::Q8G, Flag::EightBit, Flag::HasMin, Flag::Quantized],
     &[Flag::F16W, Flag::FloatWeights],
@@ -48,13 +48,13 @@ fn axes(kernel: Kernel) -> Axes {
             &[
                 &[
                     (Constant::Lanes, 8),
-                    (Constant::Rows, 8),
+                    (Constant::RowGroups, 2),
                     (Constant::Cols, 1),
                 ],
                 &[
-                    (Constant::Lanes, 16),
-                    (Constant::Rows, 4),
-                    (Constant::Cols, 4),
+                    (Constant::Lanes, 8),
+                    (Constant::RowGroups, 2),
+                    (Constant::Cols, 8),
                 ],
             ],
         ),
@@ -150,12 +150,15 @@ pub fn variants(kernel: Kernel) -> Vec<Variant> {
                         .constant(Constant::Quads, quads)
                         .constant(Constant::Parts, 8 / quads);
                 }
-                let rows = variant.get(Constant::Rows);
-                if rows > 0 {
-                    let halved = mask & glu_mask != 0;
-                    variant =
-                        variant.constant(Constant::RowsOut, if halved { rows / 2 } else { rows });
-                }
+                // A gate and its up row are two rows for one result.
+                let halve = |n: u32| if mask & glu_mask == 0 { n } else { n / 2 };
+                variant = variant
+                    .constant(Constant::RowsOut, halve(variant.get(Constant::Rows)))
+                    .constant(
+                        Constant::RowGroupsOut,
+                        halve(variant.get(Constant::RowGroups)),
+                    )
+                    .flag_if(Flag::RowQuads, kernel == Kernel::LinearLane);
                 for flag in *group {
                     variant = variant.flag(*flag);
                 }

@@ -120,8 +120,8 @@ names! {
         BF16W => "BF16W",
         /// Single-precision planes.
         F32W => "F32W",
-        /// The scales of 4-bit planes are pairs of floats instead of halves.
-        ScaleF32 => "SCALE_F32",
+        /// Scale and minimum are a pair of halves instead of floats.
+        ScaleHalf => "SCALE_HALF",
         /// Either 8-bit layout.
         EightBit => "EIGHT_BIT",
         /// Any layout with scales.
@@ -142,6 +142,8 @@ names! {
         Shared => "SHARED",
         /// The KV cache stores halves.
         KvF16 => "KV_F16",
+        /// A lane takes rows in groups of four neighbours.
+        RowQuads => "ROW_QUADS",
         /// Eight lanes of a subgroup share their loads.
         Subgroups => "SUBGROUPS",
     }
@@ -160,6 +162,10 @@ names! {
         Quads => "NV",
         /// Chunks in a block of 32 columns.
         Parts => "PARTS",
+        /// Groups of four rows a lane owns.
+        RowGroups => "ROW_GROUPS",
+        /// Groups of four rows a lane stores.
+        RowGroupsOut => "ROW_GROUPS_OUT",
         /// Rows a lane stores: half its rows where they are gate and up pairs.
         RowsOut => "ROWS_OUT",
         /// Parts that K is split into across a workgroup.

@@ -15,13 +15,13 @@
 
 struct Params {
     chunks: u32,
-    rows: u32,
     y_stride: u32,
     tokens_at: u32,
     first: u32,
     count: u32,
     scale: f32,
-    pad: u32,
+    pad0: u32,
+    pad1: u32,
 }
 @group(0) @binding(auto) var<uniform> p: Params;
 
@@ -33,8 +33,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     let row = token - p.first;
-    let q = unpack(quants[chunk * p.rows + row]);
-    let a = affine(chunk, row, p.rows) * p.scale;
+    let q = unpack(quants[cell(chunk, row, p.chunks)]);
+    let a = affine(chunk, row, p.chunks) * p.scale;
     let to = group.y * (p.y_stride >> 2u) + chunk * NV;
     for (var i = 0u; i < NV; i++) {
         y[to + i] = q[i] * a.x + vec4<f32>(a.y);

@@ -6,12 +6,12 @@
 //   BIAS      y += bias[n];  RESIDUAL  y += residual[t][n]
 // Memory: x is [T][x_stride], y and residual [T][y_stride], strides multiples of 32;
 //   columns past the matrix's own are zero and stay zero.
-// Workgroup: LANES lanes; a lane owns ROWS rows (LANES apart) and COLS tokens and shares
-//   nothing, so no barrier is needed. K goes in blocks of 32 columns, PARTS chunks each.
+// Workgroup: LANES lanes; a lane owns ROW_GROUPS groups of four neighbouring rows, whose scales
+//   come in one load, and COLS tokens; it shares nothing, so no barrier is needed. K goes in blocks of 32 columns, PARTS chunks each.
 //   Every lane needs all 32 activations of a block. A software adapter loads lane by lane,
 //   32 bits at a time, uniform address or not, so with SUBGROUPS each of eight lanes loads
 //   one vec4 and broadcasts it: an eighth of the loads.
-// Grid: x = row groups of LANES * ROWS, y = token groups of COLS.
+// Grid: x = LANES * ROW_GROUPS_OUT groups of four rows, y = token groups of COLS.
 // Limits: 7 storage buffers and one uniform; no workgroup memory. SUBGROUPS wants subgroups
 //   of at least eight lanes, all active.
 
@@ -32,6 +32,16 @@
 
 #include "linear_params.wgsl"
 
+// The group of four rows in a lane's slot; with GLU the gates come first, then their up rows.
+fn group_of(first: u32, slot: u32) -> u32 {
+#if GLU
+    if (slot >= ROW_GROUPS_OUT) {
+        return first + (slot - ROW_GROUPS_OUT) * LANES + (p.glu_offset >> 2u);
+    }
+#endif
+    return first + slot * LANES;
+}
+
 @compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -40,7 +50,9 @@ fn main(
     @builtin(subgroup_invocation_id) subgroup_lane: u32,
 #endif
 ) {
-    let row0 = group.x * (LANES * ROWS_OUT) + lane;
+    // Groups of four rows: the lane's first, and as many as the planes have.
+    let first = group.x * (LANES * ROW_GROUPS_OUT) + lane;
+    let last = (p.rows >> 2u) - 1u;
     let col0 = group.y * COLS;
     let x_quads = p.x_stride >> 2u;
 #if SUBGROUPS
@@ -53,12 +65,20 @@ fn main(
 #if NORM
     var squares_$c = 0.0;
 #endif
-#repeat r ROWS
-    var acc_$r_$c = 0.0;
+#repeat g ROW_GROUPS
+#repeat r 4
+    var acc_$g_$r_$c = 0.0;
 #endrepeat
 #endrepeat
-#repeat r ROWS
-    let row_$r = row_of(row0, $ru);
+#endrepeat
+    // Groups past the matrix repeat its last one; their results are not stored.
+#repeat g ROW_GROUPS
+    let row_$g = min(group_of(first, $gu), last) * 4u;
+    // Where the rows' first chunk lies; the next one is 64 cells on.
+    let quants_$g = cell(0u, row_$g, p.chunks);
+#if Q8
+    let scales_$g = cell(0u, row_$g, p.chunks >> 1u);
+#endif
 #endrepeat
     let blocks = p.chunks / PARTS;
     for (var block = 0u; block < blocks; block++) {
@@ -100,37 +120,40 @@ fn main(
 #endif
 #endrepeat
 #endrepeat
-#repeat r ROWS
+#repeat g ROW_GROUPS
 #if Q8
         // One scale for both chunks of a block.
-        let a_$r = affine(block * PARTS, row_$r, p.rows);
+        let whole_$g = affine4(scales_$g + block * 64u);
 #endif
 #repeat s PARTS
         {
-            let q = unpack(quants[(block * PARTS + $su) * p.rows + row_$r]);
-#if Q8
-            let a = a_$r;
-#else
+            let at = quants_$g + (block * PARTS + $su) * 64u;
 #if QUANTIZED
-            let a = affine(block * PARTS + $su, row_$r, p.rows);
+#if Q8
+            let a = whole_$g;
+#else
+            let a = affine4(at);
 #endif
 #endif
+#repeat r 4
+            let q_$r = unpack(quants[at + $ru]);
 #repeat c COLS
 #if QUANTIZED
-            var dot_$c = 0.0;
+            var dot_$r_$c = 0.0;
 #repeat i NV
-            dot_$c = dot_add(q[$i], x_$c_$s_$i, dot_$c);
+            dot_$r_$c = dot_add(q_$r[$i], x_$c_$s_$i, dot_$r_$c);
 #endrepeat
 #if HAS_MIN
-            acc_$r_$c = fma(a.x, dot_$c, fma(a.y, x_sum_$c_$s, acc_$r_$c));
+            acc_$g_$r_$c = fma(a[$r].x, dot_$r_$c, fma(a[$r].y, x_sum_$c_$s, acc_$g_$r_$c));
 #else
-            acc_$r_$c = fma(a.x, dot_$c, acc_$r_$c);
+            acc_$g_$r_$c = fma(a[$r].x, dot_$r_$c, acc_$g_$r_$c);
 #endif
 #else
 #repeat i NV
-            acc_$r_$c = dot_add(q[$i], x_$c_$s_$i, acc_$r_$c);
+            acc_$g_$r_$c = dot_add(q_$r[$i], x_$c_$s_$i, acc_$g_$r_$c);
 #endrepeat
 #endif
+#endrepeat
 #endrepeat
         }
 #endrepeat
@@ -158,22 +181,28 @@ fn main(
         factor = inverseSqrt(squares_$c / f32(p.norm_width) + bitcast<f32>(p.eps));
 #endif
 #if GLU
-        var gates: array<f32, ROWS>;
-#repeat r ROWS
-        gates[$r] = acc_$r_$c * factor;
+        var gates: array<f32, ROW_GROUPS * 4u>;
+#repeat g ROW_GROUPS
+#repeat r 4
+        gates[$gu * 4u + $ru] = acc_$g_$r_$c * factor;
 #endrepeat
-#repeat r ROWS_OUT
-        if (row0 + $ru * LANES < p.rows_out) {
-            store(col0 + $cu, row0 + $ru * LANES, gates[$r], gates[$ru + ROWS_OUT]);
-        }
-#endrepeat
-#else
-#repeat r ROWS
-        if (row0 + $ru * LANES < p.rows_out) {
-            store(col0 + $cu, row0 + $ru * LANES, acc_$r_$c * factor, 0.0);
-        }
 #endrepeat
 #endif
+#repeat g ROW_GROUPS_OUT
+#repeat r 4
+        {
+            let row = (first + $gu * LANES) * 4u + $ru;
+            if (row < p.rows_out) {
+#if GLU
+                let slot = $gu * 4u + $ru;
+                store(col0 + $cu, row, gates[slot], gates[slot + ROW_GROUPS_OUT * 4u]);
+#else
+                store(col0 + $cu, row, acc_$g_$r_$c * factor, 0.0);
+#endif
+            }
+        }
+#endrepeat
+#endrepeat
     }
 #endrepeat
 }

@@ -21,6 +21,8 @@ struct Params {
 
 #include "activation.wgsl"
 
+#if ROW_QUADS
+#else
 // The weight row of a lane's slot r. Slots past the matrix repeat its last row.
 fn row_of(row0: u32, r: u32) -> u32 {
 #if GLU
@@ -30,6 +32,7 @@ fn row_of(row0: u32, r: u32) -> u32 {
 #endif
     return min(row0 + r * LANES, p.rows - 1u);
 }
+#endif
 
 fn store(token: u32, row: u32, value: f32, up: f32) {
     var out = value;

@@ -63,8 +63,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         for (var r = 0u; r < ROWS; r++) {
             let row = row_of(row0, r);
-            let q = unpack(quants[chunk * p.rows + row]);
-            let a = affine(chunk, row, p.rows);
+            let q = unpack(quants[cell(chunk, row, p.chunks)]);
+            let a = affine(chunk, row, p.chunks);
             for (var c = 0u; c < COLS; c++) {
                 var sum = 0.0;
                 for (var i = 0u; i < NV; i++) {

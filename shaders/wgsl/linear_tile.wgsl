@@ -53,8 +53,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let part = job / 64u;
             let chunk = step * STEP_CHUNKS + part;
             let row = weight_row(group.x, t);
-            let q = unpack(quants[chunk * p.rows + row]);
-            let a = affine(chunk, row, p.rows);
+            let q = unpack(quants[cell(chunk, row, p.chunks)]);
+            let a = affine(chunk, row, p.chunks);
             for (var i = 0u; i < NV; i++) {
                 w_tile[(part * NV + i) * 64u + t] = q[i] * a.x + vec4<f32>(a.y);
             }

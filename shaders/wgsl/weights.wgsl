@@ -1,13 +1,14 @@
-// Weight planes in block-major order, and how one chunk of them becomes floats.
+// Weight planes, and how one chunk of them becomes floats.
 //
-// Layout: a matrix of N rows and K columns is stored as `quants[chunk][row]`,
-// each element one vec4<u32> that holds CHUNK consecutive weights of one row.
-// Rows are padded to 64 and columns to 32 with zeros, so neighbouring lanes
-// read neighbouring 16 bytes and no kernel needs an edge case.
+// Layout: a matrix of N rows and K columns is stored in tiles of 64 rows as
+// `quants[tile][chunk][row of the tile]`, each element one vec4<u32> that holds CHUNK
+// consecutive weights of one row. Neighbouring lanes read neighbouring 16 bytes, and a
+// workgroup that walks along K reads one run of memory. Rows are padded to 64 and columns
+// to 32 with zeros, so no kernel needs an edge case.
 //
 //   Q4    32 weights a chunk, 0..15; byte j of the chunk holds weight j in its
 //         low and weight 16 + j in its high nibble; scale and minimum per 32,
-//         as a pair of halves or (SCALE_F32) of floats
+//         as a pair of floats or (SCALE_HALF) of halves
 //   Q8    16 weights a chunk, signed bytes; one f32 scale per 32, no minimum
 //   Q8G   16 weights a chunk, signed bytes; f32 scale and minimum per 16
 //   F16, BF16   8 weights a chunk
@@ -15,21 +16,26 @@
 //
 // value = scale * quant + minimum; the float layouts have neither.
 // NV is the number of vec4 in a chunk.
+//
+// ROW_QUADS: a lane takes four neighbouring rows, so the scales are bound as vec4<u32> and
+// four rows' come at once (affine4). Without it they come row by row (affine).
 
 @group(0) @binding(auto) var<storage, read_write> quants: array<vec4<u32>>;
 
-#if Q4
-#if SCALE_F32
-@group(0) @binding(auto) var<storage, read_write> scales: array<vec2<f32>>;
+#if QUANTIZED
+#if ROW_QUADS
+@group(0) @binding(auto) var<storage, read_write> scales: array<vec4<u32>>;
 #else
-@group(0) @binding(auto) var<storage, read_write> scales: array<u32>;
-#endif
-#endif
 #if Q8
 @group(0) @binding(auto) var<storage, read_write> scales: array<f32>;
-#endif
-#if Q8G
+#else
+#if SCALE_HALF
+@group(0) @binding(auto) var<storage, read_write> scales: array<u32>;
+#else
 @group(0) @binding(auto) var<storage, read_write> scales: array<vec2<f32>>;
+#endif
+#endif
+#endif
 #endif
 
 fn bytes_u(word: u32) -> vec4<f32> {
@@ -55,25 +61,8 @@ fn unpack(w: vec4<u32>) -> array<vec4<f32>, 8> {
         bytes_u(hi.x), bytes_u(hi.y), bytes_u(hi.z), bytes_u(hi.w),
     );
 }
-fn affine(chunk: u32, row: u32, rows: u32) -> vec2<f32> {
-#if SCALE_F32
-    return scales[chunk * rows + row];
-#else
-    return half2(scales[chunk * rows + row]);
-#endif
-}
 #endif
 
-#if Q8
-fn affine(chunk: u32, row: u32, rows: u32) -> vec2<f32> {
-    return vec2<f32>(scales[(chunk >> 1u) * rows + row], 0.0);
-}
-#endif
-#if Q8G
-fn affine(chunk: u32, row: u32, rows: u32) -> vec2<f32> {
-    return scales[chunk * rows + row];
-}
-#endif
 #if EIGHT_BIT
 fn unpack(w: vec4<u32>) -> array<vec4<f32>, 4> {
     return array<vec4<f32>, 4>(bytes_i(w.x), bytes_i(w.y), bytes_i(w.z), bytes_i(w.w));
@@ -101,8 +90,48 @@ fn unpack(w: vec4<u32>) -> array<vec4<f32>, 1> {
 }
 #endif
 
+// Where a plane of `chunks` chunks a row holds the one of a row.
+fn cell(chunk: u32, row: u32, chunks: u32) -> u32 {
+    return ((row >> 6u) * chunks + chunk) * 64u + (row & 63u);
+}
+
+// Scale and minimum: the product kernels multiply and add with them.
+#if ROW_QUADS
+#if QUANTIZED
+// Of four neighbouring rows, the first of them at `at` in the plane.
+fn affine4(at: u32) -> array<vec2<f32>, 4> {
+#if Q8
+    let s = bitcast<vec4<f32>>(scales[at >> 2u]);
+    return array<vec2<f32>, 4>(
+        vec2<f32>(s.x, 0.0), vec2<f32>(s.y, 0.0), vec2<f32>(s.z, 0.0), vec2<f32>(s.w, 0.0),
+    );
+#else
+#if SCALE_HALF
+    let s = scales[at >> 2u];
+    return array<vec2<f32>, 4>(half2(s.x), half2(s.y), half2(s.z), half2(s.w));
+#else
+    let low = bitcast<vec4<f32>>(scales[at >> 1u]);
+    let high = bitcast<vec4<f32>>(scales[(at >> 1u) + 1u]);
+    return array<vec2<f32>, 4>(low.xy, low.zw, high.xy, high.zw);
+#endif
+#endif
+}
+#endif
+#else
+// Of one row's chunk.
+fn affine(chunk: u32, row: u32, chunks: u32) -> vec2<f32> {
 #if FLOAT_WEIGHTS
-fn affine(chunk: u32, row: u32, rows: u32) -> vec2<f32> {
     return vec2<f32>(1.0, 0.0);
+#else
+#if Q8
+    return vec2<f32>(scales[cell(chunk >> 1u, row, chunks >> 1u)], 0.0);
+#else
+#if SCALE_HALF
+    return half2(scales[cell(chunk, row, chunks)]);
+#else
+    return scales[cell(chunk, row, chunks)];
+#endif
+#endif
+#endif
 }
 #endif

@@ -93,8 +93,8 @@ fn word(value: usize) -> u32 {
 
 fn with_layout(variant: Variant, layout: Layout) -> Variant {
     match layout {
-        Layout::Q4 => variant.flag(Flag::Q4),
-        Layout::Q4Float => variant.flag(Flag::Q4).flag(Flag::ScaleF32),
+        Layout::Q4 => variant.flag(Flag::Q4).flag(Flag::ScaleHalf),
+        Layout::Q4Float => variant.flag(Flag::Q4),
         Layout::Q8 => variant.flag(Flag::Q8).flag(Flag::EightBit),
         Layout::Q8Group => variant.flag(Flag::Q8G).flag(Flag::EightBit),
         Layout::F16 => variant.flag(Flag::F16W),
@@ -126,19 +126,22 @@ fn linear_variant(params: &LinearParams) -> (Variant, usize, usize) {
     let glu = params.glu.is_some();
     let tokens = params.tokens;
     if params.profile.software {
-        let (lanes, rows, cols) = match tokens {
-            1 => (16, 8, 1),
-            2 => (16, 4, 2),
-            3 => (16, 4, 3),
-            _ => (16, 4, 4),
+        let cols = match tokens {
+            1..=4 => tokens as u32,
+            _ => 8,
         };
+        let lanes = if params.rows_out > 4096 { 16 } else { 8 };
+        // A gate and its up row are two rows for one result.
+        let groups_out = 1;
+        let groups = if glu { 2 } else { 1 };
         let variant = Variant::new(Kernel::LinearLane)
             .constant(Constant::Lanes, lanes)
-            .constant(Constant::Rows, rows)
-            .constant(Constant::RowsOut, if glu { rows / 2 } else { rows })
+            .constant(Constant::RowGroups, groups)
+            .constant(Constant::RowGroupsOut, groups_out)
             .constant(Constant::Cols, cols)
+            .flag(Flag::RowQuads)
             .flag_if(Flag::Subgroups, params.profile.subgroups);
-        let rows_out = if glu { rows / 2 } else { rows };
+        let rows_out = 4 * groups_out;
         return (variant, (lanes * rows_out) as usize, cols as usize);
     }
     if tokens > 16 && params.norm.is_none() {
@@ -185,7 +188,6 @@ impl FiresideOps for CubeBackend {
             &buffers,
             &[
                 word(chunks),
-                word(padded_rows(&params.table)),
                 word(stride),
                 word(params.tokens_at),
                 word(params.first),

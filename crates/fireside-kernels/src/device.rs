@@ -1,5 +1,6 @@
 //! Adapters and devices: what wgpu sees, which one is used, and a Burn device on top of it.
 
+use burn::backend::DispatchDevice;
 use burn::tensor::wgpu::WgpuSetup;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
@@ -42,6 +43,12 @@ pub enum DeviceError {
         /// The adapter's name.
         name: String,
         /// What wgpu or Burn said.
+        reason: String,
+    },
+    /// The device's thread ended.
+    #[error("the device is gone: {reason}")]
+    Gone {
+        /// What Burn said.
         reason: String,
     },
     /// A result could not be read back.
@@ -419,6 +426,31 @@ impl ComputeDevice {
         self.adapter
             .as_ref()
             .map_or(u64::MAX, |a| a.max_binding.min(a.max_buffer))
+    }
+
+    /// Runs a task that launches many kernels, on the thread that owns the device.
+    ///
+    /// A launch from another thread crosses a short queue, and spins where that is full; a task
+    /// here crosses once. In a browser, where there is one thread, it just runs.
+    ///
+    /// # Errors
+    ///
+    /// The device's thread is gone.
+    pub fn run<R: Send + 'static>(
+        &self,
+        task: impl FnOnce() -> R + Send,
+    ) -> Result<R, DeviceError> {
+        match self.burn.as_dispatch() {
+            DispatchDevice::Cube(device) => {
+                device
+                    .client()
+                    .exclusive(task)
+                    .map_err(|error| DeviceError::Gone {
+                        reason: error.to_string(),
+                    })
+            }
+            _ => Ok(task()),
+        }
     }
 
     /// Submissions to the queue so far, this call's own empty one included; `None` on the CPU.

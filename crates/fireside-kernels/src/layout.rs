@@ -1,8 +1,9 @@
 //! Weight layouts: how a matrix is stored on a device, and how rows are packed into it.
 //!
-//! A matrix of `rows` x `columns` becomes planes in block-major order: `quants[chunk][row]`,
-//! sixteen bytes each, and scales apart from them. Rows are padded to 64 and columns to 32 with
-//! zeros. Every layout keeps the value `scale * quant + minimum` of its source exactly.
+//! A matrix of `rows` x `columns` becomes planes in tiles of 64 rows, block-major within a tile:
+//! `quants[tile][chunk][row of the tile]`, sixteen bytes each, and scales apart from them. So
+//! neighbouring lanes read neighbouring bytes, and a workgroup that walks along K reads one run of
+//! memory. Rows are padded to 64 and columns to 32 with zeros. Every layout keeps the value `scale * quant + minimum` of its source exactly.
 
 use half::{bf16, f16};
 
@@ -16,6 +17,11 @@ const CHUNK_BYTES: usize = 16;
 /// Rounds a width up to [`COLUMN_PAD`]: the stride of an activation of that width, in floats.
 pub const fn padded(width: usize) -> usize {
     width.next_multiple_of(COLUMN_PAD)
+}
+
+/// Where a plane of `chunks` chunks (or scale groups) per row holds the one of a row.
+pub(crate) const fn cell(chunk: usize, row: usize, chunks: usize) -> usize {
+    (row / ROW_PAD * chunks + chunk) * ROW_PAD + row % ROW_PAD
 }
 
 /// How the weights of a matrix are stored.
@@ -104,9 +110,9 @@ pub struct Planes {
     pub rows: usize,
     /// Columns of the matrix, without padding.
     pub columns: usize,
-    /// Chunks, [`Planes::chunks`] x [`Planes::padded_rows`] x 4 words.
+    /// Tiles of 64 rows x [`Planes::chunks`] x 64 x 4 words.
     pub quants: Vec<u32>,
-    /// Scales, groups x padded rows x [`Layout::scale_words`] words; empty for float layouts.
+    /// Scales, tiles x groups x 64 x [`Layout::scale_words`] words; empty for float layouts.
     pub scales: Vec<u32>,
 }
 
@@ -147,11 +153,6 @@ impl Planes {
         (sets > 0).then(|| sets.min(usize::MAX / ROW_PAD) * ROW_PAD)
     }
 
-    /// Rows with padding: the stride of a plane.
-    pub fn padded_rows(&self) -> usize {
-        self.rows.next_multiple_of(ROW_PAD)
-    }
-
     /// Chunks along the columns.
     pub fn chunks(&self) -> usize {
         padded(self.columns) / self.layout.chunk()
@@ -163,11 +164,11 @@ impl Planes {
     ///
     /// When the layout is a float one, or the position lies outside the planes.
     pub fn set_block(&mut self, row: usize, index: usize, block: &Block) {
-        let rows = self.padded_rows();
+        let chunks = self.chunks();
         let q = &block.quants;
         match self.layout {
             Layout::Q4 | Layout::Q4Float => {
-                let at = (index * rows + row) * 4;
+                let at = cell(index, row, chunks) * 4;
                 for word in 0..4 {
                     let mut packed = 0u32;
                     for byte in 0..4 {
@@ -177,7 +178,7 @@ impl Planes {
                     }
                     self.quants[at + word] = packed;
                 }
-                let scale = index * rows + row;
+                let scale = cell(index, row, chunks);
                 if self.layout == Layout::Q4 {
                     let low = f16::from_f32(block.scale[0]).to_bits();
                     let high = f16::from_f32(block.minimum[0]).to_bits();
@@ -190,7 +191,7 @@ impl Planes {
             Layout::Q8 | Layout::Q8Group => {
                 for half in 0..2 {
                     let chunk = index * 2 + half;
-                    let at = (chunk * rows + row) * 4;
+                    let at = cell(chunk, row, chunks) * 4;
                     for word in 0..4 {
                         let i = half * 16 + word * 4;
                         self.quants[at + word] = u32::from_le_bytes([
@@ -201,13 +202,13 @@ impl Planes {
                         ]);
                     }
                     if self.layout == Layout::Q8Group {
-                        let scale = (chunk * rows + row) * 2;
+                        let scale = cell(chunk, row, chunks) * 2;
                         self.scales[scale] = block.scale[half].to_bits();
                         self.scales[scale + 1] = block.minimum[half].to_bits();
                     }
                 }
                 if self.layout == Layout::Q8 {
-                    self.scales[index * rows + row] = block.scale[0].to_bits();
+                    self.scales[cell(index, row, chunks / 2)] = block.scale[0].to_bits();
                 }
             }
             Layout::F16 | Layout::BF16 | Layout::F32 => {
@@ -225,10 +226,10 @@ impl Planes {
     ///
     /// When the layout is a quantized one, or the row lies outside the planes.
     pub fn set_row(&mut self, row: usize, values: &[f32]) {
-        let rows = self.padded_rows();
+        let chunks = self.chunks();
         let chunk = self.layout.chunk();
         for (index, run) in values.chunks(chunk).enumerate() {
-            let at = (index * rows + row) * 4;
+            let at = cell(index, row, chunks) * 4;
             for (i, value) in run.iter().enumerate() {
                 let (word, shift, bits) = match self.layout {
                     Layout::F32 => (i, 0, value.to_bits()),

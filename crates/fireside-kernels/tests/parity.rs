@@ -5,7 +5,7 @@ mod common;
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use common::{Numbers, close, on_each_profile, planes, upload};
 use fireside_kernels::device::{ComputeDevice, read_floats, read_words};
-use fireside_kernels::layout::{Layout, padded};
+use fireside_kernels::layout::{Block, Layout, Planes, padded};
 use fireside_kernels::ops::{self, LinearExtras};
 use fireside_kernels::params::{
     Activation, AdjustParams, AttentionParams, BLOCK, EmbedParams, GluParams, KvDtype,
@@ -81,9 +81,8 @@ fn check_linear(
     let mut packed = planes(layout, all, columns, numbers);
     if product.glu.is_some() {
         // Rows between the halves' ends and their padding are zeros.
-        let zeros = planes_zero(layout, columns);
         for row in (rows..half).chain(half + rows..2 * half) {
-            copy_row(&zeros, &mut packed, row);
+            clear_row(&mut packed, row);
         }
     }
     let x = activations(tokens, columns, numbers);
@@ -134,23 +133,18 @@ fn check_linear(
     close(&name, &floats(actual), &expected, SUM_TOLERANCE);
 }
 
-fn planes_zero(layout: Layout, columns: usize) -> fireside_kernels::layout::Planes {
-    fireside_kernels::layout::Planes::new(layout, 64, columns)
-}
-
-fn copy_row(
-    from: &fireside_kernels::layout::Planes,
-    to: &mut fireside_kernels::layout::Planes,
-    row: usize,
-) {
-    let rows = to.padded_rows();
-    for chunk in 0..to.chunks() {
-        let at = (chunk * rows + row) * 4;
-        to.quants[at..at + 4].copy_from_slice(&from.quants[..4]);
+fn clear_row(planes: &mut Planes, row: usize) {
+    if planes.layout.scale_group() == 0 {
+        planes.set_row(row, &vec![0.0; planes.columns]);
+        return;
     }
-    let width = to.layout.scale_words();
-    for cell in to.scales.chunks_exact_mut((rows * width).max(1)) {
-        cell[row * width..(row + 1) * width].fill(0);
+    let zero = Block {
+        quants: [0; 32],
+        scale: [0.0; 2],
+        minimum: [0.0; 2],
+    };
+    for index in 0..planes.columns.div_ceil(32) {
+        planes.set_block(row, index, &zero);
     }
 }
 

@@ -1,5 +1,6 @@
 //! A model on its device: runs steps.
 
+use burn::tensor::{Int, Tensor};
 use fireside_kernels::counters;
 use fireside_kernels::device::{ComputeDevice, read_floats, read_words};
 use fireside_kernels::ops;
@@ -79,30 +80,16 @@ impl Model {
             return Ok(Vec::new());
         }
         counters::uploaded(plan.words.len() * 4);
-        let profile = self.device.profile();
-        let words = self.device.words(plan.words.clone());
-        let logits = self
-            .decoder
-            .logits(&self.config, &plan, &words, cache, profile)?;
-        let Some(mut logits) = logits else {
+        let launched = self.device.run(|| self.launch(&plan, cache))??;
+        let Some(Launched {
+            logits,
+            found,
+            stride,
+        }) = launched
+        else {
             return Ok(Vec::new());
         };
-        if plan.adjustments > 0 {
-            let params = AdjustParams {
-                count: plan.adjustments,
-                entries_at: plan.adjustments_at,
-                profile,
-            };
-            logits = ops::adjust_logits(logits, &words, params);
-        }
-        let params = SelectParams {
-            vocab: self.config.vocab,
-            keep: plan.candidates,
-            rows_at: plan.settings_at,
-            profile,
-        };
-        let stride = params.out_stride();
-        let found = read_words(ops::select(&logits, &words, params)).await?;
+        let found = read_words(found).await?;
         let wants: Vec<bool> = step
             .chunks
             .iter()
@@ -124,4 +111,46 @@ impl Model {
         }
         Ok(selected)
     }
+
+    /// Launches a step's kernels.
+    fn launch(&self, plan: &Plan, cache: &mut KvCache) -> Result<Option<Launched>, ModelError> {
+        let profile = self.device.profile();
+        let words = self.device.words(plan.words.clone());
+        let logits = self
+            .decoder
+            .logits(&self.config, plan, &words, cache, profile)?;
+        let Some(mut logits) = logits else {
+            return Ok(None);
+        };
+        if plan.adjustments > 0 {
+            let params = AdjustParams {
+                count: plan.adjustments,
+                entries_at: plan.adjustments_at,
+                profile,
+            };
+            logits = ops::adjust_logits(logits, &words, params);
+        }
+        let params = SelectParams {
+            vocab: self.config.vocab,
+            keep: plan.candidates,
+            rows_at: plan.settings_at,
+            profile,
+        };
+        let stride = params.out_stride();
+        let found = ops::select(&logits, &words, params);
+        Ok(Some(Launched {
+            logits,
+            found,
+            stride,
+        }))
+    }
+}
+
+/// What a step's kernels will have written.
+struct Launched {
+    /// The adjusted logits of the wanted rows.
+    logits: Tensor<2>,
+    /// A [`Selection`] of each, `stride` words.
+    found: Tensor<2, Int>,
+    stride: usize,
 }

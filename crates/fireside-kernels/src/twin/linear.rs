@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::for_each_chunk;
-use crate::layout::{Layout, padded};
+use crate::layout::{Layout, cell, padded};
 use crate::params::{Activation, EmbedParams, GluParams, LinearParams, NormParams};
 
 /// Planes as borrowed words, see [`crate::layout::Planes`].
@@ -13,30 +13,34 @@ pub struct PlanesView<'a> {
     pub layout: Layout,
     /// Columns without padding.
     pub columns: usize,
-    /// Chunks x padded rows x 4 words.
+    /// Tiles of 64 rows x chunks x 64 x 4 words.
     pub quants: &'a [u32],
-    /// Groups x padded rows x scale words.
+    /// Tiles x groups x 64 x scale words.
     pub scales: &'a [u32],
 }
 
 impl PlanesView<'_> {
+    fn chunks(&self) -> usize {
+        padded(self.columns) / self.layout.chunk()
+    }
+
     fn padded_rows(&self) -> usize {
-        self.quants.len() / 4 / (padded(self.columns) / self.layout.chunk())
+        self.quants.len() / 4 / self.chunks()
     }
 }
 
 /// Unpacks one row into `values`, which has the padded width.
 pub fn unpack_row(planes: &PlanesView<'_>, row: usize, values: &mut [f32]) {
     let layout = planes.layout;
-    let rows = planes.padded_rows();
+    let chunks = planes.chunks();
     let size = layout.chunk();
     for (chunk, run) in values.chunks_exact_mut(size).enumerate() {
-        let at = (chunk * rows + row) * 4;
+        let at = cell(chunk, row, chunks) * 4;
         let words = &planes.quants[at..at + 4];
         let scale = |word: usize| f32::from_bits(planes.scales[word]);
         match layout {
             Layout::Q4 | Layout::Q4Float => {
-                let at = chunk * rows + row;
+                let at = cell(chunk, row, chunks);
                 let (s, m) = if layout == Layout::Q4 {
                     let pair = planes.scales[at];
                     let half = |bits: u32| f16::from_bits(bits as u16).to_f32();
@@ -52,9 +56,9 @@ pub fn unpack_row(planes: &PlanesView<'_>, row: usize, values: &mut [f32]) {
             }
             Layout::Q8 | Layout::Q8Group => {
                 let (s, m) = if layout == Layout::Q8 {
-                    (scale(chunk / 2 * rows + row), 0.0)
+                    (scale(cell(chunk / 2, row, chunks / 2)), 0.0)
                 } else {
-                    let at = (chunk * rows + row) * 2;
+                    let at = cell(chunk, row, chunks) * 2;
                     (scale(at), scale(at + 1))
                 };
                 for (i, value) in run.iter_mut().enumerate() {
