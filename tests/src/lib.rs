@@ -7,11 +7,10 @@ use fireside_model::device::{ComputeDevice, DeviceChoice};
 use fireside_model::step::{Chunk, RowSelection, Selected, Step};
 use fireside_model::{BLOCK, KvCache, KvDtype, Model, ModelError};
 
-/// A file or folder under `tests/fixtures`.
+/// A file or folder under `tests/fixtures`. Tests run in the folder of their package; a path
+/// compiled in may be another checkout's, where several share a build folder.
 pub fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures")
-        .join(name)
+    PathBuf::from("fixtures").join(name)
 }
 
 /// The CPU, and the adapter where there is one; a missing adapter is recorded as a skip.

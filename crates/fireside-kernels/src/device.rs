@@ -45,6 +45,12 @@ pub enum DeviceError {
         /// What wgpu or Burn said.
         reason: String,
     },
+    /// The adapter computes something else than it should.
+    #[error("adapter {name:?} gives wrong results: update its driver or use another adapter")]
+    Wrong {
+        /// The adapter's name.
+        name: String,
+    },
     /// The device's thread ended.
     #[error("the device is gone: {reason}")]
     Gone {
@@ -119,6 +125,14 @@ pub struct AdapterReport {
     pub storage_buffers: u32,
 }
 
+/// Whether an adapter's names are those of a software adapter: browsers report no type.
+fn is_software(names: &str) -> bool {
+    let names = names.to_lowercase();
+    ["swiftshader", "llvmpipe", "lavapipe", "basic render"]
+        .iter()
+        .any(|name| names.contains(name))
+}
+
 impl AdapterReport {
     fn new(index: usize, adapter: &wgpu::Adapter) -> Self {
         let info = adapter.get_info();
@@ -131,14 +145,8 @@ impl AdapterReport {
             wgpu::DeviceType::Cpu => "cpu",
             wgpu::DeviceType::Other => "other",
         };
-        // Browsers report no type; their software adapters are known by name.
-        let named_software = ["swiftshader", "llvmpipe", "lavapipe", "basic render"]
-            .iter()
-            .any(|name| {
-                format!("{} {} {}", info.name, info.driver, info.driver_info)
-                    .to_lowercase()
-                    .contains(name)
-            });
+        let names = format!("{} {} {}", info.name, info.driver, info.driver_info);
+        let named_software = is_software(&names);
         Self {
             index,
             name: info.name,
@@ -330,13 +338,14 @@ impl ComputeDevice {
         Self::on(instance, adapter, report).await
     }
 
-    /// Opens the browser's adapter.
+    /// Opens the browser's adapter. `name` is what the page knows of it (vendor and architecture),
+    /// since browsers rarely fill in the description that wgpu reads.
     ///
     /// # Errors
     ///
     /// No adapter, one below WebGPU's base limits, or one that refuses.
     #[cfg(target_arch = "wasm32")]
-    pub async fn open() -> Result<Self, DeviceError> {
+    pub async fn open(name: &str) -> Result<Self, DeviceError> {
         let instance = wgpu::Instance::default();
         let adapter = instance
             .request_adapter(&wgpu::RequestAdapterOptions {
@@ -345,7 +354,11 @@ impl ComputeDevice {
             })
             .await
             .map_err(|_| DeviceError::NoAdapter)?;
-        let report = AdapterReport::new(0, &adapter);
+        let mut report = AdapterReport::new(0, &adapter);
+        if report.name.is_empty() {
+            report.name = name.to_owned();
+        }
+        report.software |= is_software(name);
         Self::on(instance, adapter, report).await
     }
 
@@ -451,6 +464,19 @@ impl ComputeDevice {
             }
             _ => Ok(task()),
         }
+    }
+
+    /// Hands everything launched and uploaded so far to the adapter, without waiting for it.
+    ///
+    /// Uploads wait in host memory until then.
+    ///
+    /// # Errors
+    ///
+    /// The failure of an earlier launch.
+    pub fn flush(&self) -> Result<(), DeviceError> {
+        self.burn.flush().map_err(|error| DeviceError::Read {
+            reason: error.to_string(),
+        })
     }
 
     /// Submissions to the queue so far, this call's own empty one included; `None` on the CPU.

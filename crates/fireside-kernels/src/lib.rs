@@ -12,6 +12,7 @@
     reason = "the matrix product has an argument per binding; the extension macro takes no narrower scope"
 )]
 
+pub mod check;
 pub mod counters;
 mod cube;
 pub mod device;

@@ -149,6 +149,13 @@ fn clear_row(planes: &mut Planes, row: usize) {
 }
 
 #[test]
+fn a_working_adapter_passes_its_self_test() {
+    on_each_profile("a_working_adapter_passes_its_self_test", |device| {
+        pollster::block_on(fireside_kernels::check::self_test(device)).unwrap();
+    });
+}
+
+#[test]
 fn products_equal_their_twin_over_shapes_and_layouts() {
     on_each_profile(
         "products_equal_their_twin_over_shapes_and_layouts",

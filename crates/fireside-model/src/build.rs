@@ -28,7 +28,9 @@ impl Builder<'_> {
         let config = self.config;
         let total: u64 = self.source.tensors().iter().map(|t| t.byte_len()).sum();
         let mut done = 0;
-        let mut advance = |parts: &[(Part, usize)]| {
+        let mut advance = |parts: &[(Part, usize)]| -> Result<(), ModelError> {
+            // Uploads wait in host memory until they are handed over.
+            self.device.flush()?;
             for (part, layer) in parts {
                 if let Ok(info) = self
                     .source
@@ -38,10 +40,11 @@ impl Builder<'_> {
                 }
             }
             progress(done.min(total), total);
+            Ok(())
         };
         let table = self.plain(Part::Embedding, 0, config.vocab, config.hidden)?;
         let embedding = self.matrix(&[table], config.hidden, None)?;
-        advance(&[(Part::Embedding, 0)]);
+        advance(&[(Part::Embedding, 0)])?;
         let mut layers = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
             layers.push(Layer::new(
@@ -56,7 +59,7 @@ impl Builder<'_> {
                 (Part::Gate, layer),
                 (Part::Up, layer),
                 (Part::Down, layer),
-            ]);
+            ])?;
         }
         let norm = self.norm(Part::FinalNorm, 0)?;
         let head = if config.tied {
@@ -65,7 +68,7 @@ impl Builder<'_> {
             let rows = self.plain(Part::Head, 0, config.vocab, config.hidden)?;
             Some(self.matrix(&[rows], config.hidden, None)?)
         };
-        advance(&[(Part::Head, 0)]);
+        advance(&[(Part::Head, 0)])?;
         progress(total, total);
         Ok(Decoder::new(embedding, layers, norm, head))
     }

@@ -26,6 +26,8 @@ pub use build::OnProgress;
 pub use cache::KvCache;
 pub use config::DecoderConfig;
 pub use error::ModelError;
+pub use family::Naming;
+pub use fireside_kernels::check;
 pub use fireside_kernels::counters::Counters;
 pub use fireside_kernels::device;
 pub use fireside_kernels::layout::Layout;

@@ -1,9 +1,16 @@
-//! Fireside in the browser: the WASM surface over the kernels, for now their smoke test.
+//! Fireside in the browser: the WASM surface over the engine, no inference logic of its own.
 //!
-//! On other targets the crate is empty.
+//! [`WebEngine`] loads a model onto the browser's adapter and steps; what goes in and out of it is
+//! JSON in OpenAI's shape, made and read by `fireside-openai`. On other targets the crate is empty.
 
 #[cfg(target_arch = "wasm32")]
+mod engine;
+#[cfg(target_arch = "wasm32")]
 mod smoke;
+#[cfg(target_arch = "wasm32")]
+mod source;
 
+#[cfg(target_arch = "wasm32")]
+pub use engine::{Sha256, WebEngine};
 #[cfg(target_arch = "wasm32")]
 pub use smoke::smoke;

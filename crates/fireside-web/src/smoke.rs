@@ -15,16 +15,16 @@ use wasm_bindgen::prelude::*;
 
 const TOLERANCE: f32 = 1e-4;
 
-/// Runs every kernel and gives a JSON text: `adapter`, `results` with `name`, `ok`, `max_error`
+/// Runs every kernel on the adapter, of which the page knows the name, and gives a JSON text: `adapter`, `results` with `name`, `ok`, `max_error`
 /// and `tolerance` of each, and `launch_us`, the main-thread time of one launch.
 ///
 /// # Errors
 ///
 /// No adapter, or one that fails, as a message.
 #[wasm_bindgen]
-pub async fn smoke() -> Result<String, JsValue> {
+pub async fn smoke(adapter: &str) -> Result<String, JsValue> {
     console_error_panic_hook::set_once();
-    let device = ComputeDevice::open()
+    let device = ComputeDevice::open(adapter)
         .await
         .map_err(|e| JsValue::from_str(&e.to_string()))?;
     let name = device

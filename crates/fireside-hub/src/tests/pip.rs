@@ -30,11 +30,10 @@ struct Pip(TempDir);
 impl Pip {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink(
-            concat!(env!("CARGO_MANIFEST_DIR"), "/src/tests/fake_pip.sh"),
-            folder.path().join("python"),
-        )
-        .unwrap();
+        // Tests run in the folder of their package; a path compiled in may be another checkout's.
+        let script = std::env::current_dir().unwrap();
+        let script = script.join("src/tests/fake_pip.sh");
+        std::os::unix::fs::symlink(script, folder.path().join("python")).unwrap();
         Self(folder)
     }
 

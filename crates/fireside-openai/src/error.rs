@@ -1,0 +1,120 @@
+//! Errors as OpenAI's clients expect them.
+
+use fireside_engine::Error as EngineError;
+use serde_json::{Value, json};
+
+/// What kind of error it is; decides the HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request means nothing.
+    InvalidRequest,
+    /// There is no such model.
+    NotFound,
+    /// Too much is under way.
+    Overloaded,
+    /// The generation failed.
+    Server,
+}
+
+impl ErrorKind {
+    /// The HTTP status.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::InvalidRequest => 400,
+            Self::NotFound => 404,
+            Self::Overloaded => 503,
+            Self::Server => 500,
+        }
+    }
+
+    /// Its name in the field `type`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request_error",
+            Self::NotFound => "not_found_error",
+            Self::Overloaded => "overloaded_error",
+            Self::Server => "server_error",
+        }
+    }
+}
+
+/// An error with what OpenAI's clients read: message, type, parameter, code.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// What kind it is.
+    pub kind: ErrorKind,
+    /// What happened and what would be right, in one line.
+    pub message: String,
+    /// The field of the request that it is about.
+    pub param: Option<String>,
+    /// A name that programs can tell it by.
+    pub code: Option<&'static str>,
+}
+
+impl ApiError {
+    /// A request that means nothing, and the field that says so.
+    pub fn invalid(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            kind: ErrorKind::InvalidRequest,
+            message: message.into(),
+            param: Some(param.into()),
+            code: None,
+        }
+    }
+
+    /// The body: `{"error": {"message", "type", "param", "code"}}`.
+    pub fn body(&self) -> Value {
+        json!({ "error": {
+            "message": self.message,
+            "type": self.kind.name(),
+            "param": self.param,
+            "code": self.code,
+        }})
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        let (kind, param, code) = match &error {
+            EngineError::InvalidParameter { field, .. } => {
+                (ErrorKind::InvalidRequest, Some(openai_name(field)), None)
+            }
+            EngineError::EmptyPrompt | EngineError::PromptToken { .. } => {
+                (ErrorKind::InvalidRequest, Some("prompt"), None)
+            }
+            EngineError::PromptTooLong { .. } | EngineError::CacheTooSmall { .. } => (
+                ErrorKind::InvalidRequest,
+                None,
+                Some("context_length_exceeded"),
+            ),
+            EngineError::QueueFull { .. } => (ErrorKind::Overloaded, None, Some("queue_full")),
+            EngineError::Tokenizer(_) => (ErrorKind::InvalidRequest, None, None),
+            _ => (ErrorKind::Server, None, None),
+        };
+        Self {
+            kind,
+            message: error.to_string(),
+            param: param.map(str::to_owned),
+            code,
+        }
+    }
+}
+
+impl From<fireside_tokenizer::Error> for ApiError {
+    fn from(error: fireside_tokenizer::Error) -> Self {
+        Self::invalid("messages", error.to_string())
+    }
+}
+
+/// The name here of a field that the engine names otherwise.
+fn openai_name(field: &'static str) -> &'static str {
+    match field {
+        "max_new_tokens" => "max_tokens",
+        "min_new_tokens" => "min_tokens",
+        "num_return_sequences" => "n",
+        "logprobs" => "top_logprobs",
+        other => other,
+    }
+}

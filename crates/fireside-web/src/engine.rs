@@ -1,0 +1,492 @@
+//! The engine for JavaScript: load a model, submit requests as JSON, step, get chunks as JSON.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use fireside_engine::{
+    Engine, EngineConfig, Error as EngineError, GenerationDefaults, ModelExecutor, Request,
+    RequestId,
+};
+use fireside_formats::WeightFile;
+use fireside_kernels::counters::Counters;
+use fireside_model::device::ComputeDevice;
+use fireside_model::load::{
+    Description, FolderFiles, LoadedModel, describe_folder, describe_gguf, load,
+};
+use fireside_model::{BLOCK, KvCache, KvDtype, Naming};
+use fireside_openai::{ApiError, ChatRequest, CompletionRequest, Reply, ReplyKind};
+use fireside_tokenizer::{ChatTemplate, Tokenizer};
+use serde_json::{Value, json};
+use wasm_bindgen::prelude::*;
+
+use crate::source::{ByteReader, PageSource};
+
+/// Positions of the KV cache where the page asks for no context.
+const DEFAULT_CONTEXT: usize = 4096;
+
+/// An error for JavaScript: an object with `code`, `message`, and `param` where a field is wrong.
+fn failure(code: &str, message: impl ToString, param: Option<&str>) -> JsValue {
+    let error = js_sys::Error::new(&message.to_string());
+    let set = |name: &str, value: &str| {
+        // A plain object takes any property.
+        let _ = js_sys::Reflect::set(&error, &name.into(), &value.into());
+    };
+    set("code", code);
+    if let Some(param) = param {
+        set("param", param);
+    }
+    error.into()
+}
+
+fn api_failure(error: &ApiError) -> JsValue {
+    let code = error.code.unwrap_or(error.kind.name());
+    failure(code, &error.message, error.param.as_deref())
+}
+
+/// A device with a model on it, and the requests it works on.
+#[wasm_bindgen]
+pub struct WebEngine {
+    /// Taken out while a step runs.
+    engine: Rc<RefCell<Option<Engine<ModelExecutor>>>>,
+    mail: Rc<RefCell<Mail>>,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    model: String,
+    info: Value,
+}
+
+/// What came in while a step ran, and who waits for what.
+#[derive(Default)]
+struct Mail {
+    next: u32,
+    submitted: Vec<(u32, Vec<Request>)>,
+    cancelled: Vec<u32>,
+    replies: BTreeMap<u32, Open>,
+    /// Which request, and which of its choices come first, an engine's request belongs to.
+    owners: BTreeMap<RequestId, (u32, usize)>,
+}
+
+struct Open {
+    reply: Reply,
+    stream: bool,
+    /// Choices per engine request.
+    each: usize,
+}
+
+#[wasm_bindgen]
+impl WebEngine {
+    /// Opens the adapter and loads a GGUF file onto it. `adapter` is what the page knows of the
+    /// adapter, `context` the positions of the KV cache (0 for the default), and `on_progress` is
+    /// called with the bytes uploaded and all bytes.
+    ///
+    /// # Errors
+    ///
+    /// An error object whose `code` is `no_adapter`, `adapter_refused`, `adapter_wrong`, `bad_model`
+    /// or `bad_option`.
+    #[wasm_bindgen(js_name = loadGguf)]
+    pub async fn load_gguf(
+        name: String,
+        source: ByteReader,
+        adapter: String,
+        context: usize,
+        on_progress: &js_sys::Function,
+    ) -> Result<WebEngine, JsValue> {
+        console_error_panic_hook::set_once();
+        let bad = |error: &dyn ToString| failure("bad_model", error.to_string(), None);
+        let file = WeightFile::from_gguf(&name, PageSource(source)).map_err(|e| bad(&e))?;
+        let description = describe_gguf(&file).map_err(|e| bad(&e))?;
+        Self::start(
+            name,
+            description,
+            &file,
+            Naming::Gguf,
+            &adapter,
+            context,
+            on_progress,
+        )
+        .await
+    }
+
+    /// As [`loadGguf`](Self::load_gguf) for a model in safetensors: `names` and `sources` are its
+    /// shards, `files` an object with the texts of `config.json`, `tokenizer.json` and, where they
+    /// are, `tokenizer_config.json`, `generation_config.json`, `chat_template.jinja`.
+    ///
+    /// # Errors
+    ///
+    /// See [`loadGguf`](Self::load_gguf).
+    #[wasm_bindgen(js_name = loadSafetensors)]
+    pub async fn load_safetensors(
+        name: String,
+        names: Vec<String>,
+        sources: Vec<ByteReader>,
+        files: String,
+        adapter: String,
+        context: usize,
+        on_progress: &js_sys::Function,
+    ) -> Result<WebEngine, JsValue> {
+        console_error_panic_hook::set_once();
+        let bad = |error: &dyn ToString| failure("bad_model", error.to_string(), None);
+        let texts: Value = serde_json::from_str(&files).map_err(|e| bad(&e))?;
+        let text = |file: &str| texts[file].as_str().map(str::to_owned);
+        let bytes = |file: &str| text(file).map(String::into_bytes);
+        let need = |file: &str| bytes(file).ok_or_else(|| bad(&format!("{file} is missing")));
+        let description = describe_folder(&FolderFiles {
+            config: need("config.json")?,
+            tokenizer: need("tokenizer.json")?,
+            tokenizer_config: bytes("tokenizer_config.json"),
+            generation_config: bytes("generation_config.json"),
+            chat_template: text("chat_template.jinja"),
+        })
+        .map_err(|e| bad(&e))?;
+        let shards = names.into_iter().zip(sources.into_iter().map(PageSource));
+        let file = WeightFile::from_safetensors(shards).map_err(|e| bad(&e))?;
+        Self::start(
+            name,
+            description,
+            &file,
+            Naming::HuggingFace,
+            &adapter,
+            context,
+            on_progress,
+        )
+        .await
+    }
+
+    async fn start(
+        name: String,
+        description: Description,
+        file: &WeightFile<PageSource>,
+        naming: Naming,
+        adapter: &str,
+        context: usize,
+        on_progress: &js_sys::Function,
+    ) -> Result<WebEngine, JsValue> {
+        let bad = |error: &dyn ToString| failure("bad_model", error.to_string(), None);
+        let config = description.config.clone();
+        if context > config.context {
+            let most = config.context;
+            return Err(failure(
+                "bad_option",
+                format!("contextSize is {context}; the model has {most} positions"),
+                Some("contextSize"),
+            ));
+        }
+        let positions = match context {
+            0 => config.context.min(DEFAULT_CONTEXT),
+            asked => asked,
+        };
+        let device = ComputeDevice::open(adapter).await.map_err(|error| {
+            let code = match &error {
+                fireside_model::device::DeviceError::NoAdapter => "no_adapter",
+                _ => "adapter_refused",
+            };
+            failure(code, error, None)
+        })?;
+        fireside_kernels::check::self_test(&device)
+            .await
+            .map_err(|error| failure("adapter_wrong", error, None))?;
+        let report = device.adapter().cloned();
+        let mut progress = |done: u64, total: u64| {
+            let (done, total) = ((done as f64).into(), (total as f64).into());
+            // A listener that throws does not stop the upload.
+            let _ = on_progress.call2(&JsValue::NULL, &done, &total);
+        };
+        let LoadedModel { model, text } =
+            load(description, file, naming, device, &mut progress).map_err(|e| bad(&e))?;
+        let info = json!({
+            "model": name,
+            "architecture": config.family.name,
+            "context": config.context,
+            "contextSize": positions,
+            "weightBytes": model.weight_bytes(),
+            "cacheBytes": KvCache::block_bytes(&config, KvDtype::F16)
+                * positions.div_ceil(BLOCK) as u64,
+            "adapter": report.as_ref().map(|r| r.name.clone()),
+            "software": report.as_ref().is_some_and(|r| r.software),
+        });
+        let defaults: GenerationDefaults =
+            serde_json::from_value(text.generation_config).map_err(|e| bad(&e))?;
+        let executor = ModelExecutor::new(model, positions, KvDtype::F16).map_err(|e| bad(&e))?;
+        let engine = Engine::new(
+            executor,
+            text.tokenizer.clone(),
+            defaults,
+            EngineConfig::default(),
+        )
+        .map_err(|e| bad(&e))?;
+        Ok(WebEngine {
+            engine: Rc::new(RefCell::new(Some(engine))),
+            mail: Rc::default(),
+            tokenizer: text.tokenizer,
+            template: text.template,
+            model: name,
+            info,
+        })
+    }
+
+    /// What is loaded, as JSON.
+    pub fn info(&self) -> String {
+        self.info.to_string()
+    }
+
+    /// Bytes of WASM memory and counters of the kernels, as JSON.
+    pub fn counters(&self) -> String {
+        let counters = Counters::now();
+        json!({
+            "wasmBytes": core::arch::wasm32::memory_size(0) * 65536,
+            "dispatches": counters.dispatches,
+            "readBytes": counters.read,
+            "uploadedBytes": counters.uploaded,
+            "pipelines": counters.pipelines,
+        })
+        .to_string()
+    }
+
+    /// Submits a body of `/v1/chat/completions` (`chat`) or `/v1/completions` and gives the
+    /// request's number. `id` and `created` (seconds) go into its replies.
+    ///
+    /// # Errors
+    ///
+    /// An error object that names the field.
+    pub fn submit(&self, chat: bool, body: &str, id: String, created: f64) -> Result<u32, JsValue> {
+        let created = created as u64;
+        let name = self.model.clone();
+        let (requests, reply, stream) = if chat {
+            let request = ChatRequest::from_json(body.as_bytes()).map_err(|e| api_failure(&e))?;
+            let own = request
+                .to_engine(&self.tokenizer, self.template.as_ref())
+                .map_err(|e| api_failure(&e))?;
+            let n = request.params.num_return_sequences.unwrap_or(1);
+            let reply = Reply::new(ReplyKind::Chat, id, created, name, n)
+                .with_usage(request.include_usage)
+                .with_logprobs(request.params.logprobs.is_some());
+            (vec![own], reply, request.stream)
+        } else {
+            let request =
+                CompletionRequest::from_json(body.as_bytes()).map_err(|e| api_failure(&e))?;
+            let all = request
+                .to_engine(&self.tokenizer)
+                .map_err(|e| api_failure(&e))?;
+            let n = request.params.num_return_sequences.unwrap_or(1);
+            let mut reply = Reply::new(ReplyKind::Completion, id, created, name, n * all.len())
+                .with_usage(request.include_usage)
+                .with_logprobs(request.params.logprobs.is_some());
+            if request.echo {
+                for (index, own) in all.iter().enumerate() {
+                    let text = self.tokenizer.decode(&own.prompt, true);
+                    (0..n).for_each(|choice| reply.echo(index * n + choice, &text));
+                }
+            }
+            (all, reply, request.stream)
+        };
+        if let Some(engine) = self.engine.borrow().as_ref() {
+            for request in &requests {
+                engine.check(request).map_err(|e| api_failure(&e.into()))?;
+            }
+        }
+        let each = requests
+            .first()
+            .and_then(|r| r.params.num_return_sequences)
+            .unwrap_or(1);
+        let mut mail = self.mail.borrow_mut();
+        let number = mail.next;
+        mail.next += 1;
+        let open = Open {
+            reply: reply.with_extra(true),
+            stream,
+            each,
+        };
+        mail.replies.insert(number, open);
+        mail.submitted.push((number, requests));
+        Ok(number)
+    }
+
+    /// Ends a request; its blocks are free at the next step.
+    pub fn cancel(&self, number: u32) {
+        self.mail.borrow_mut().cancelled.push(number);
+    }
+
+    /// Whether there is anything to step for.
+    #[wasm_bindgen(js_name = hasWork)]
+    pub fn has_work(&self) -> bool {
+        let mail = self.mail.borrow();
+        !mail.submitted.is_empty()
+            || !mail.cancelled.is_empty()
+            || self.engine.borrow().as_ref().is_none_or(Engine::has_work)
+    }
+
+    /// Runs one step of all requests and gives what came of it, as JSON: a list of
+    /// `{request, chunk}`, `{request, done}` with the whole object, and `{request, error}`.
+    ///
+    /// # Errors
+    ///
+    /// `busy` while another step runs; `device_lost` or `step_failed` if the device fails, after
+    /// which every request is over.
+    pub async fn step(&self) -> Result<String, JsValue> {
+        let taken = self.engine.borrow_mut().take();
+        let Some(mut engine) = taken else {
+            return Err(failure("busy", "a step is running", None));
+        };
+        let mut out = Vec::new();
+        self.deliver(&mut engine, &mut out);
+        let result = if engine.has_work() {
+            engine.step().await
+        } else {
+            Ok(Vec::new())
+        };
+        *self.engine.borrow_mut() = Some(engine);
+        let events = result.map_err(|error| {
+            *self.mail.borrow_mut() = Mail {
+                next: self.mail.borrow().next,
+                ..Mail::default()
+            };
+            let code = match &error {
+                EngineError::Executor {
+                    source: fireside_engine::ExecutorError::DeviceLost { .. },
+                    ..
+                } => "device_lost",
+                _ => "step_failed",
+            };
+            failure(code, error, None)
+        })?;
+        let mut mail = self.mail.borrow_mut();
+        let mail = &mut *mail;
+        for event in events {
+            let Some((number, first)) = mail.owners.get(&event.request()).copied() else {
+                continue;
+            };
+            let Some(open) = mail.replies.get_mut(&number) else {
+                continue;
+            };
+            match open
+                .reply
+                .push(first + event.index(), &event, &self.tokenizer)
+            {
+                Ok(chunks) if open.stream => out.extend(
+                    chunks
+                        .into_iter()
+                        .map(|chunk| json!({ "request": number, "chunk": chunk })),
+                ),
+                Ok(_) => {}
+                Err(error) => {
+                    out.push(json!({ "request": number, "error": error.body()["error"] }));
+                    mail.replies.remove(&number);
+                    continue;
+                }
+            }
+            if open.reply.is_done() {
+                out.push(json!({ "request": number, "done": open.reply.whole() }));
+                mail.replies.remove(&number);
+            }
+        }
+        let replies = &mail.replies;
+        mail.owners
+            .retain(|_, (number, _)| replies.contains_key(number));
+        Ok(Value::Array(out).to_string())
+    }
+
+    /// Takes in what was submitted and cancelled.
+    fn deliver(&self, engine: &mut Engine<ModelExecutor>, out: &mut Vec<Value>) {
+        let mut mail = self.mail.borrow_mut();
+        let mail = &mut *mail;
+        for (number, requests) in std::mem::take(&mut mail.submitted) {
+            if mail.cancelled.contains(&number) {
+                mail.replies.remove(&number);
+                continue;
+            }
+            let each = mail.replies.get(&number).map_or(1, |open| open.each);
+            for (index, request) in requests.iter().enumerate() {
+                match engine.submit(request) {
+                    Ok(id) => {
+                        mail.owners.insert(id, (number, index * each));
+                    }
+                    Err(error) => {
+                        let error = ApiError::from(error);
+                        out.push(json!({ "request": number, "error": error.body()["error"] }));
+                        mail.replies.remove(&number);
+                        mail.cancelled.push(number);
+                        break;
+                    }
+                }
+            }
+        }
+        for number in std::mem::take(&mut mail.cancelled) {
+            let own: Vec<RequestId> = mail
+                .owners
+                .iter()
+                .filter(|(_, (owner, _))| *owner == number)
+                .map(|(id, _)| *id)
+                .collect();
+            for id in own {
+                // What it had so far is told to whoever waits: a whole object, cut short.
+                let ended = engine.cancel(id);
+                let first = mail.owners.remove(&id).map_or(0, |(_, first)| first);
+                if let Some(open) = mail.replies.get_mut(&number) {
+                    for finished in ended {
+                        let choice = first + finished.index;
+                        let event = fireside_engine::Event::Finished(finished);
+                        let chunks = open.reply.push(choice, &event, &self.tokenizer);
+                        if open.stream {
+                            out.extend(
+                                chunks
+                                    .into_iter()
+                                    .flatten()
+                                    .map(|chunk| json!({ "request": number, "chunk": chunk })),
+                            );
+                        }
+                    }
+                }
+            }
+            if let Some(open) = mail.replies.remove(&number) {
+                out.push(json!({ "request": number, "done": open.reply.whole() }));
+            }
+        }
+    }
+
+    /// The tokens of a text.
+    ///
+    /// # Errors
+    ///
+    /// Text that cannot be tokenized.
+    pub fn tokenize(&self, text: &str, special: bool) -> Result<Vec<u32>, JsValue> {
+        self.tokenizer
+            .encode(text, special)
+            .map_err(|e| failure("invalid_request_error", e, None))
+    }
+
+    /// The text of tokens.
+    pub fn detokenize(&self, tokens: &[u32]) -> String {
+        self.tokenizer.decode(tokens, false)
+    }
+}
+
+/// SHA-256 of bytes that come piece by piece: the digest that browsers offer wants them all at once.
+#[wasm_bindgen]
+pub struct Sha256(sha2::Sha256);
+
+#[wasm_bindgen]
+impl Sha256 {
+    /// An empty digest.
+    #[wasm_bindgen(constructor)]
+    #[expect(clippy::new_without_default, reason = "JavaScript has no Default")]
+    pub fn new() -> Self {
+        Self(sha2::Digest::new())
+    }
+
+    /// Takes in more bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        sha2::Digest::update(&mut self.0, bytes);
+    }
+
+    /// The digest in hexadecimal; the object is used up.
+    pub fn hex(self) -> String {
+        use std::fmt::Write;
+        let digest = sha2::Digest::finalize(self.0);
+        digest.iter().fold(String::new(), |mut text, byte| {
+            // Writing to a string does not fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+}

@@ -1,0 +1,430 @@
+//! The `fireside` command as a user meets it: what it prints, its exit codes, and one clear line
+//! for every file and argument that cannot work.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use fireside_formats::DType;
+use fireside_formats::write::GgufWriter;
+
+/// Address space of the command while it reads a broken file, in KiB: a header that makes it
+/// allocate what it claims ends in an abort.
+#[cfg(unix)]
+const MEMORY: u64 = 2 << 20;
+
+/// The tiny random Llama checkpoint that the broken ones are made from. Tests run in the folder of
+/// their package; a path compiled in may be another checkout's, where several share a build folder.
+fn tiny() -> PathBuf {
+    PathBuf::from("../../tests/fixtures/tiny-llama/gqa-3-float16")
+}
+
+/// A folder of this process that goes away with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("fireside-command-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// A copy of the tiny checkpoint.
+    fn checkpoint() -> Self {
+        let scratch = Self::new();
+        for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+            fs::copy(tiny().join(name), scratch.0.join(name)).unwrap();
+        }
+        scratch
+    }
+
+    fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// Replaces text in a file, which must have it.
+    fn edit(&self, name: &str, from: &str, to: &str) -> &Path {
+        let text = fs::read_to_string(self.0.join(name)).unwrap();
+        assert!(text.contains(from), "{name} has no {from}");
+        self.file(name, text.replace(from, to));
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn command(arguments: &[&str]) -> Command {
+    #[cfg(unix)]
+    let mut command = {
+        let mut shell = Command::new("sh");
+        shell
+            .arg("-c")
+            .arg(format!("ulimit -v {MEMORY}; exec \"$@\""))
+            .arg("fireside")
+            .arg(env!("CARGO_BIN_EXE_fireside"));
+        shell
+    };
+    #[cfg(not(unix))]
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fireside"));
+    command
+        .args(arguments)
+        .env_remove("FIRESIDE_MODEL")
+        .env("FIRESIDE_DEVICE", "cpu")
+        .env("HF_HUB_OFFLINE", "1");
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The command fails with code 1 and says `expected` in its one line.
+#[track_caller]
+fn fails(mut command: Command, expected: &str) {
+    let output = command.output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{expected}: {said}");
+    assert_eq!(text(&output.stdout), "", "{expected}");
+    assert!(said.starts_with("error: "), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains(expected), "wanted {expected:?}, got {said}");
+}
+
+/// Generating from this model fails with code 1 and says `expected`.
+#[track_caller]
+fn refuses(model: &Path, expected: &str) {
+    let model = model.to_str().unwrap();
+    fails(
+        command(&["generate", "hello", "-n", "2", "--model", model]),
+        expected,
+    );
+}
+
+/// The preamble of a GGUF file.
+fn gguf(tensors: u64, entries: u64) -> Vec<u8> {
+    let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+    bytes.extend(tensors.to_le_bytes());
+    bytes.extend(entries.to_le_bytes());
+    bytes
+}
+
+/// A GGUF file with one tensor entry and some data.
+fn gguf_tensor(dims: &[u64], dtype: u32, offset: u64) -> Vec<u8> {
+    let mut bytes = gguf(1, 0);
+    bytes.extend(1u64.to_le_bytes());
+    bytes.push(b'w');
+    bytes.extend((dims.len() as u32).to_le_bytes());
+    for dim in dims {
+        bytes.extend(dim.to_le_bytes());
+    }
+    bytes.extend(dtype.to_le_bytes());
+    bytes.extend(offset.to_le_bytes());
+    bytes.resize(bytes.len().next_multiple_of(32) + 4096, 0);
+    bytes
+}
+
+#[test]
+fn broken_gguf_files_get_one_line() {
+    let scratch = Scratch::new();
+    let zoo: &[(&str, Vec<u8>, &str)] = &[
+        ("empty", Vec::new(), "file is empty"),
+        ("short", b"GG".to_vec(), "file is truncated"),
+        (
+            "magic",
+            b"ggml and more of it, as long as a header".to_vec(),
+            "not a GGUF file",
+        ),
+        ("counts", gguf(u64::MAX, 0), "header claims"),
+        ("entries", gguf(0, 1 << 62), "header claims"),
+        (
+            "dimensions",
+            gguf_tensor(&[1 << 40, 1 << 40], 0, 0),
+            "whose size overflows",
+        ),
+        (
+            "offset",
+            gguf_tensor(&[1 << 20], 0, 32),
+            "lies outside the file",
+        ),
+        ("type", gguf_tensor(&[32], 99, 0), "unknown type 99"),
+    ];
+    for (name, bytes, expected) in zoo {
+        let path = scratch.file(&format!("{name}.gguf"), bytes);
+        refuses(&path, expected);
+        let path = path.to_str().unwrap();
+        fails(command(&["inspect", path]), &format!("{name}.gguf"));
+    }
+    let mut endless = gguf(0, 1);
+    endless.extend(u64::MAX.to_le_bytes());
+    endless.resize(4096, 0);
+    refuses(&scratch.file("string.gguf", endless), "file is truncated");
+}
+
+#[test]
+fn gguf_files_of_other_models_say_which_are_known() {
+    let scratch = Scratch::new();
+    let mut writer = GgufWriter::new();
+    writer
+        .metadata("general.architecture", "stable-diffusion")
+        .unwrap();
+    writer.tensor("w", &[32], DType::F32).unwrap();
+    let bytes = writer.to_bytes(&[&[0; 128]]).unwrap();
+    refuses(
+        &scratch.file("other.gguf", bytes),
+        "the known ones are llama",
+    );
+}
+
+#[test]
+fn overlapping_tensors_are_refused() {
+    let scratch = Scratch::new();
+    let mut bytes = gguf(2, 0);
+    for name in [b'a', b'b'] {
+        bytes.extend(1u64.to_le_bytes());
+        bytes.push(name);
+        bytes.extend(1u32.to_le_bytes());
+        bytes.extend(64u64.to_le_bytes());
+        bytes.extend(0u32.to_le_bytes());
+        bytes.extend(0u64.to_le_bytes());
+    }
+    bytes.resize(8192, 0);
+    refuses(
+        &scratch.file("overlap.gguf", bytes),
+        "tensors 'a' and 'b' overlap",
+    );
+}
+
+#[test]
+fn broken_safetensors_get_one_line() {
+    let header = |length: u64, text: &str| {
+        let mut bytes = length.to_le_bytes().to_vec();
+        bytes.extend(text.as_bytes());
+        bytes
+    };
+    let wrapping = r#"{"w":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#;
+    let mut huge = header(100_000_000, "");
+    huge.resize(100_000_008, b' ');
+    let zoo = [
+        (Vec::new(), "file is empty"),
+        (
+            header(100_000_000, "{}"),
+            "header claims 100000000 bytes, the file has 10",
+        ),
+        (huge, "larger than the 16777216 that are accepted"),
+        (
+            header(wrapping.len() as u64, wrapping),
+            "whose size overflows",
+        ),
+    ];
+    for (bytes, expected) in zoo {
+        let scratch = Scratch::checkpoint();
+        scratch.file("model.safetensors", bytes);
+        refuses(&scratch.0, expected);
+    }
+}
+
+#[test]
+fn checkpoints_that_do_not_fit_together_name_what_is_wrong() {
+    let scratch = Scratch::checkpoint();
+    let folder = scratch.edit("config.json", "LlamaForCausalLM", "UnheardOfForCausalLM");
+    let folder = {
+        let text = fs::read_to_string(folder.join("config.json")).unwrap();
+        scratch.file("config.json", text.replace("\"llama\"", "\"unheard-of\""));
+        folder
+    };
+    refuses(folder, "the known ones are");
+
+    let scratch = Scratch::checkpoint();
+    let text = fs::read(scratch.0.join("model.safetensors")).unwrap();
+    let name = b"model.layers.1.mlp.down_proj.weight";
+    let at = text.windows(name.len()).position(|w| w == name).unwrap();
+    let mut renamed = text;
+    renamed[at + name.len() - 1] = b'X';
+    scratch.file("model.safetensors", renamed);
+    refuses(&scratch.0, "model.layers.1.mlp.down_proj.weight");
+
+    let scratch = Scratch::checkpoint();
+    let config: serde_json::Value =
+        serde_json::from_slice(&fs::read(scratch.0.join("config.json")).unwrap()).unwrap();
+    let hidden = config["hidden_size"].as_u64().unwrap();
+    let own = format!("\"hidden_size\": {hidden}");
+    let other = format!("\"hidden_size\": {}", hidden * 2);
+    refuses(scratch.edit("config.json", &own, &other), "shape");
+
+    let scratch = Scratch::checkpoint();
+    let mut tokenizer: serde_json::Value =
+        serde_json::from_slice(&fs::read(scratch.0.join("tokenizer.json")).unwrap()).unwrap();
+    tokenizer["model"].as_object_mut().unwrap().remove("merges");
+    scratch.file("tokenizer.json", tokenizer.to_string());
+    refuses(&scratch.0, "merges");
+
+    let scratch = Scratch::checkpoint();
+    fs::remove_file(scratch.0.join("tokenizer.json")).unwrap();
+    refuses(&scratch.0, "tokenizer.json");
+
+    let scratch = Scratch::new();
+    refuses(&scratch.0, "the folder is empty");
+
+    scratch.file("model.safetensors", []);
+    refuses(&scratch.0, "config.json");
+}
+
+#[test]
+fn a_template_with_an_error_says_where() {
+    let scratch = Scratch::checkpoint();
+    scratch.file("chat_template.jinja", "{% for message in messages %}");
+    let model = scratch.0.to_str().unwrap();
+    fails(
+        command(&["generate", "hello", "--chat", "--model", model]),
+        "template",
+    );
+    scratch.file(
+        "chat_template.jinja",
+        "{{ raise_exception('no such role') }}",
+    );
+    fails(
+        command(&["generate", "hello", "--chat", "--model", model]),
+        "no such role",
+    );
+}
+
+#[test]
+fn arguments_that_make_no_sense_are_told_before_anything_is_loaded() {
+    for (arguments, expected) in [
+        (["--temperature", "-1"], "temperature"),
+        (["--top-p", "1.5"], "top_p"),
+        (["--top-k", "-3"], "top_k"),
+        (["--min-p", "nan"], "min_p"),
+        (["--repetition-penalty", "0"], "repetition_penalty"),
+    ] {
+        let mut all = vec!["generate", "hello", "--model", "/nowhere/at/all.gguf"];
+        all.extend(arguments);
+        fails(command(&all), expected);
+    }
+    fails(
+        command(&["generate", "hello", "--model", "/nowhere/at/all.gguf"]),
+        "/nowhere/at/all.gguf",
+    );
+    for arguments in [
+        vec!["generate"],
+        vec!["generate", "hello", "--device", "toaster"],
+        vec!["generate", "hello", "--max-new-tokens", "many"],
+        vec!["frobnicate"],
+    ] {
+        let output = run(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&output.stderr).starts_with("error: "), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_prompt_longer_than_the_context_is_refused_with_both_lengths() {
+    let model = tiny();
+    let model = model.to_str().unwrap();
+    let long = "word ".repeat(3000);
+    fails(
+        command(&["generate", &long, "--model", model]),
+        "tokens exceeds the context of 256 tokens",
+    );
+    let middling = "word ".repeat(30);
+    fails(
+        command(&["generate", &middling, "--model", model, "--context", "64"]),
+        "KV cache of 64 positions",
+    );
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_an_adapter_gpu_fails_and_auto_answers_on_the_cpu() {
+    let model = tiny();
+    let model = model.to_str().unwrap();
+    let without = |device: &str| {
+        let mut command = command(&["generate", "hello", "-n", "2", "--model", model]);
+        command
+            .env("FIRESIDE_DEVICE", device)
+            .env("VK_ICD_FILENAMES", "/nowhere.json")
+            .env("VK_DRIVER_FILES", "/nowhere.json")
+            .env("LIBGL_DRIVERS_PATH", "/nowhere")
+            .env("__EGL_VENDOR_LIBRARY_FILENAMES", "/nowhere.json");
+        command
+    };
+    fails(without("gpu"), "no gpu adapter found");
+    let output = without("auto").output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("cpu"));
+}
+
+#[test]
+fn json_output_has_ids_finish_reason_and_stats() {
+    let model = tiny();
+    let arguments = [
+        "generate",
+        "hello world",
+        "-n",
+        "5",
+        "--ignore-eos",
+        "--format",
+        "json",
+        "--model",
+        model.to_str().unwrap(),
+    ];
+    let output = run(&arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let keys: Vec<&String> = object.as_object().unwrap().keys().collect();
+    assert_eq!(
+        keys,
+        [
+            "text",
+            "token_ids",
+            "prompt_token_ids",
+            "finish_reason",
+            "seed",
+            "stats"
+        ]
+    );
+    assert_eq!(object["finish_reason"], "length");
+    assert_eq!(object["token_ids"].as_array().unwrap().len(), 5);
+    assert_eq!(object["stats"]["generated_tokens"], 5);
+    let again: serde_json::Value = serde_json::from_slice(&run(&arguments).stdout).unwrap();
+    assert_eq!(object["text"], again["text"]);
+}
+
+#[test]
+fn inspect_prints_the_shape_of_a_checkpoint() {
+    let model = tiny();
+    let output = run(&["inspect", model.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    let labels: Vec<&str> = said
+        .lines()
+        .filter_map(|line| line.split("  ").next())
+        .filter(|label| !label.is_empty())
+        .collect();
+    for label in [
+        "file",
+        "architecture",
+        "parameters",
+        "layers",
+        "heads",
+        "vocabulary",
+        "context",
+    ] {
+        assert!(labels.contains(&label), "no {label} in {said}");
+    }
+    assert!(said.contains("llama"), "{said}");
+}
