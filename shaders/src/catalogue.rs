@@ -52,6 +52,11 @@ fn axes(kernel: Kernel) -> Axes {
                     (Constant::Cols, 1),
                 ],
                 &[
+                    (Constant::Lanes, 16),
+                    (Constant::RowGroups, 2),
+                    (Constant::Cols, 3),
+                ],
+                &[
                     (Constant::Lanes, 8),
                     (Constant::RowGroups, 2),
                     (Constant::Cols, 8),
@@ -59,15 +64,24 @@ fn axes(kernel: Kernel) -> Axes {
             ],
         ),
         Kernel::LinearSplit => (
-            &[Flag::Norm, Flag::Bias, Flag::Residual],
+            &[Flag::Norm, Flag::Glu, Flag::Bias, Flag::Residual],
             LAYOUTS,
-            &[&[
-                (Constant::Lanes, 32),
-                (Constant::Rows, 1),
-                (Constant::Cols, 4),
-                (Constant::Splits, 8),
-                (Constant::Workgroup, 256),
-            ]],
+            &[
+                &[
+                    (Constant::Lanes, 32),
+                    (Constant::Rows, 2),
+                    (Constant::Cols, 1),
+                    (Constant::Splits, 8),
+                    (Constant::Workgroup, 256),
+                ],
+                &[
+                    (Constant::Lanes, 32),
+                    (Constant::Rows, 2),
+                    (Constant::Cols, 4),
+                    (Constant::Splits, 4),
+                    (Constant::Workgroup, 128),
+                ],
+            ],
         ),
         Kernel::LinearTile => (
             &[Flag::Glu, Flag::Bias, Flag::Residual],

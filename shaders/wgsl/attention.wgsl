@@ -79,7 +79,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
     for (var b = begin; b * BLOCK < length; b++) {
         let block = info[table + b];
+        // Zeroed by hand: some compilers zero a variable of a loop's body once, not each time around.
         var s: array<array<f32, POSITIONS>, QUERIES>;
+        for (var i = 0u; i < QUERIES; i++) {
+            for (var j = 0u; j < POSITIONS; j++) {
+                s[i][j] = 0.0;
+            }
+        }
         for (var quad = 0u; quad < HEAD_QUADS; quad++) {
             var k: array<vec4<f32>, POSITIONS>;
             for (var j = 0u; j < POSITIONS; j++) {

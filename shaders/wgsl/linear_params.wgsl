@@ -1,6 +1,6 @@
 // Parameters and the epilogue that the matrix kernels share.
 //
-// rows is the padded row count of the planes (their stride), rows_out the rows
+// rows is the padded row count of the planes, rows_out the rows
 // to store (also padded to 32, zeros included), row_offset where they go in y.
 
 struct Params {

@@ -49,6 +49,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endif
         for (var c = 0u; c < COLS; c++) {
             let base = min(col0 + c, p.tokens - 1u) * x_quads + chunk * NV;
+#if HAS_MIN
+            x_sum[c] = 0.0;
+#endif
             for (var i = 0u; i < NV; i++) {
                 var v = x[base + i];
 #if NORM
@@ -96,6 +99,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let token = col0 + c;
         if (token < p.tokens && row0 < p.rows_out) {
             var sums: array<f32, ROWS>;
+            for (var r = 0u; r < ROWS; r++) {
+                sums[r] = 0.0;
+            }
             for (var s = 0u; s < SPLITS; s++) {
                 for (var r = 0u; r < ROWS; r++) {
                     sums[r] += partial[((s * COLS + c) * ROWS + r) * LANES + lane];

@@ -14,24 +14,13 @@ import { parseArgs } from "node:util";
 
 import { chromium } from "playwright-core";
 
+import { FLAGS } from "./chromium.mjs";
 import { compiled, format, judge, wrappers } from "./report.mjs";
 import { serve } from "./server.mjs";
 
 // A software adapter compiles every shader on the CPU, on a machine that may be busy.
 const TIMEOUT = 10 * 60 * 1000;
 
-const FLAGS = [
-  "--no-sandbox",
-  "--disable-quic",
-  "--disable-dev-shm-usage",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--enable-unsafe-webgpu",
-  "--use-webgpu-adapter=swiftshader",
-  "--enable-unsafe-swiftshader",
-];
 
 // The ES module of the folder: the script that has a `_bg.wasm` beside it.
 async function glueOf(folder) {

@@ -5,9 +5,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fireside_formats::TensorSource;
-use fireside_model::device::{ComputeDevice, DeviceChoice};
 use fireside_model::path::{OpenModel, load_path};
-use fireside_tests::{skip, smollm2};
+use fireside_tests::{gpu, skip, smollm2};
 
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
@@ -39,7 +38,7 @@ static COUNTING: Counting = Counting;
 fn loading_takes_less_than_200_mb_and_the_largest_tensor() {
     let test = "loading_takes_less_than_200_mb_and_the_largest_tensor";
     let Some(path) = smollm2(test) else { return };
-    let Ok(device) = pollster::block_on(ComputeDevice::open(DeviceChoice::Gpu)) else {
+    let Some(device) = gpu() else {
         return skip(test, "no gpu adapter: install mesa-vulkan-drivers");
     };
     let largest = OpenModel::open(&path)

@@ -71,15 +71,13 @@ fn close(what: &str, actual: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f32)
     assert_eq!(actual.len(), expected.len(), "{what}: rows");
     for (row, (a, e)) in actual.iter().zip(expected).enumerate() {
         assert_eq!(a.len(), e.len(), "{what}: vocabulary");
-        let worst = a
-            .iter()
-            .zip(e)
-            .map(|(a, e)| (a - e).abs())
-            .fold(0.0, f32::max);
-        assert!(
-            worst <= tolerance,
-            "{what}: row {row} differs by {worst}, more than {tolerance}"
-        );
+        for (a, e) in a.iter().zip(e) {
+            // A NaN is not within any tolerance.
+            assert!(
+                (a - e).abs() <= tolerance,
+                "{what}: row {row} has {a} for {e}, more than {tolerance} off"
+            );
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use fireside_model::device::{ComputeDevice, DeviceChoice};
+use fireside_model::device::{ComputeDevice, DeviceChoice, DeviceError};
 use fireside_model::step::{Chunk, RowSelection, Selected, Step};
 use fireside_model::{BLOCK, KvCache, KvDtype, Model, ModelError};
 
@@ -16,13 +16,26 @@ pub fn fixture(name: &str) -> PathBuf {
 /// The CPU, and the adapter where there is one; a missing adapter is recorded as a skip.
 pub fn devices(test: &str) -> Vec<(&'static str, ComputeDevice)> {
     static GPU: OnceLock<Option<ComputeDevice>> = OnceLock::new();
-    let gpu = GPU.get_or_init(|| pollster::block_on(ComputeDevice::open(DeviceChoice::Gpu)).ok());
+    let gpu = GPU.get_or_init(gpu);
     let mut all = vec![("cpu", ComputeDevice::cpu())];
     match gpu {
         Some(gpu) => all.push(("gpu", gpu.clone())),
         None => skip(test, "no gpu adapter: install mesa-vulkan-drivers"),
     }
     all
+}
+
+/// The adapter, or `None` where there is none; one that refuses is a failure and no skip.
+///
+/// # Panics
+///
+/// When there is an adapter and it cannot be opened.
+pub fn gpu() -> Option<ComputeDevice> {
+    match pollster::block_on(ComputeDevice::open(DeviceChoice::Gpu)) {
+        Ok(device) => Some(device),
+        Err(DeviceError::NoAdapter) => None,
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// The real SmolLM2 file, from `FIRESIDE_TEST_GGUF`; without it the test is recorded as skipped.

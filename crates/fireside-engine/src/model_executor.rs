@@ -1,5 +1,6 @@
 //! The executor of a real model: its steps over its KV cache.
 
+use fireside_model::device::DeviceError;
 use fireside_model::step::{Selected, Step};
 use fireside_model::{BLOCK, KvCache, KvDtype, Model, ModelError};
 
@@ -51,8 +52,14 @@ impl Executor for ModelExecutor {
 
     async fn step(&mut self, step: &Step) -> Result<Vec<Selected>, ExecutorError> {
         let result = self.model.step(&mut self.cache, step).await;
-        result.map_err(|error| ExecutorError::Failed {
-            message: error.to_string(),
+        result.map_err(|error| {
+            let message = error.to_string();
+            match error {
+                ModelError::Device(DeviceError::Gone { .. } | DeviceError::Read { .. }) => {
+                    ExecutorError::DeviceLost { message }
+                }
+                _ => ExecutorError::Failed { message },
+            }
         })
     }
 }

@@ -15,7 +15,7 @@ pub enum DeviceError {
         "no gpu adapter found: install a vulkan driver (debian: apt-get install mesa-vulkan-drivers) or use --device cpu"
     )]
     NoAdapter,
-    /// No hardware adapter, and only hardware was asked for.
+    /// There is no adapter of that number.
     #[error("adapter {index} does not exist: there are {count}, see `fireside adapters`")]
     NoSuchAdapter {
         /// The number asked for.
@@ -174,7 +174,7 @@ impl AdapterReport {
     pub fn profile(&self) -> Profile {
         Profile {
             software: self.software,
-            subgroups: self.subgroup_lanes >= 8,
+            subgroups: self.software && self.subgroup_lanes >= 8,
         }
     }
 

@@ -145,9 +145,9 @@ pub trait FiresideOps: Backend {
 /// A weight matrix on a device: its planes as tensors of words.
 #[derive(Debug, Clone)]
 pub struct PlaneTensors {
-    /// Chunks x padded rows x 4 words.
+    /// Tiles of 64 rows x chunks x 64 x 4 words.
     pub quants: Tensor<1, Int>,
-    /// Groups x padded rows x scale words; none for the float layouts.
+    /// Tiles x groups x 64 x scale words; none for the float layouts.
     pub scales: Option<Tensor<1, Int>>,
 }
 

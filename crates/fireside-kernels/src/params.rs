@@ -13,7 +13,7 @@ pub const BLOCK: usize = 32;
 pub struct Profile {
     /// Lanes, rows per lane and barriers are chosen for a CPU that plays a GPU.
     pub software: bool,
-    /// Subgroups have at least eight lanes, and shaders may use them.
+    /// A software adapter has subgroups of at least eight lanes, and shaders use them.
     pub subgroups: bool,
 }
 

@@ -292,8 +292,17 @@ impl DecoderConfig {
                 self.rope.rotary, self.head_dim
             ));
         }
-        if !(self.norm_eps.is_finite() && self.norm_eps >= 0.0 && self.rope.theta > 1.0) {
+        let theta = self.rope.theta;
+        if !(self.norm_eps.is_finite() && self.norm_eps >= 0.0 && theta > 1.0 && theta.is_finite())
+        {
             return wrong("the norm epsilon or the rope base is out of range".into());
+        }
+        if let RopeScaling::Linear { factor } | RopeScaling::Yarn { factor, .. } = self.rope.scaling
+            && !(factor > 0.0 && factor.is_finite())
+        {
+            return wrong(format!(
+                "the rope scaling factor is {factor}, it must be above zero"
+            ));
         }
         Ok(())
     }

@@ -139,6 +139,13 @@ impl WebEngine {
             chat_template: text("chat_template.jinja"),
         })
         .map_err(|e| bad(&e))?;
+        if names.len() != sources.len() {
+            return Err(bad(&format!(
+                "{} names for {} files",
+                names.len(),
+                sources.len()
+            )));
+        }
         let shards = names.into_iter().zip(sources.into_iter().map(PageSource));
         let file = WeightFile::from_safetensors(shards).map_err(|e| bad(&e))?;
         Self::start(
@@ -337,8 +344,10 @@ impl WebEngine {
         };
         *self.engine.borrow_mut() = Some(engine);
         let events = result.map_err(|error| {
+            // Whoever waits is told by the failure; numbers are never used twice.
+            let next = self.mail.borrow().next;
             *self.mail.borrow_mut() = Mail {
-                next: self.mail.borrow().next,
+                next,
                 ..Mail::default()
             };
             let code = match &error {

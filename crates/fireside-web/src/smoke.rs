@@ -84,7 +84,11 @@ impl Smoke<'_> {
             .iter()
             .zip(expected)
             .map(|(a, e)| (a - e).abs() / size)
-            .fold(0.0, f32::max);
+            // `max` passes over NaN, which is as wrong as can be.
+            .fold(
+                0.0,
+                |m: f32, e| if e.is_nan() { f32::INFINITY } else { m.max(e) },
+            );
         let ok = actual.len() == expected.len() && error <= TOLERANCE;
         self.results.push(json!({
             "name": name, "ok": ok, "max_error": error, "tolerance": TOLERANCE,
@@ -139,7 +143,8 @@ impl Smoke<'_> {
     async fn linear(&mut self, shapes: &str) -> Result<(), Failure> {
         for layout in Layout::ALL {
             for tokens in [1, 5, 33] {
-                let (rows, columns) = (192, 96);
+                // More chunks than a workgroup splits K into.
+                let (rows, columns) = (192, 352);
                 let (planes, tensors) = self.planes(layout, rows, columns);
                 let x = numbers(tokens * columns, 1);
                 let params = LinearParams {
@@ -217,15 +222,23 @@ impl Smoke<'_> {
     }
 
     async fn attention(&mut self, shapes: &str) -> Result<(), Failure> {
-        let (heads, kv_heads, head_dim, tokens) = (6, 2, 32, 5);
+        // Enough tokens for a second block, which lies before the first.
+        let (heads, kv_heads, head_dim, tokens) = (6, 2, 32, 37);
         let profile = self.device.profile();
         for kv in [KvDtype::F16, KvDtype::F32] {
-            let mut step: Vec<u32> = (0..tokens as u32).map(|t| BLOCK as u32 + t).collect();
+            let block = BLOCK as u32;
+            let slot = |t: u32| if t < block { block + t } else { t - block };
+            let mut step: Vec<u32> = (0..tokens as u32).map(slot).collect();
             let angles = numbers(tokens * head_dim, 2);
             step.extend(angles.iter().map(|a| a.to_bits()));
             let tiles_at = step.len();
-            let table = (tiles_at + 8) as u32;
-            step.extend([0, 4, table, 0, 4, 1, table, 4, 1]);
+            let tiles = tokens.div_ceil(4);
+            let table = (tiles_at + 4 * tiles) as u32;
+            for first in (0..tokens).step_by(4) {
+                let count = 4.min(tokens - first);
+                step.extend([first as u32, count as u32, table, first as u32]);
+            }
+            step.extend([1, 0]);
             let rope = RopeParams {
                 tokens,
                 heads,
@@ -243,7 +256,7 @@ impl Smoke<'_> {
                 head_dim,
                 scale: 0.2,
                 window: 0,
-                tiles: 2,
+                tiles,
                 tiles_at,
                 tile_tokens: 4,
                 kv,

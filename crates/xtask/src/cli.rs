@@ -16,7 +16,7 @@ usage: cargo xtask COMMAND
   web                         build the browser module and its JavaScript side
        --crate NAME             the crate to build (fireside-web)
        --profile NAME           the cargo profile (web)
-       --out FOLDER             where the files go (web/pkg)
+       --out FOLDER             where the files go (web/src/wasm)
   help                        print this
 
 environment:
@@ -80,7 +80,7 @@ impl Default for WebOptions {
         Self {
             package: "fireside-web".to_owned(),
             profile: "web".to_owned(),
-            out: "web/pkg".to_owned(),
+            out: "web/src/wasm".to_owned(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use fireside_kernels::device::{ComputeDevice, DeviceChoice};
+use fireside_kernels::device::{ComputeDevice, DeviceChoice, DeviceError};
 use fireside_kernels::layout::{Block, Layout, Planes};
 use fireside_kernels::ops::PlaneTensors;
 use fireside_kernels::params::Profile;
@@ -11,7 +11,13 @@ use fireside_kernels::params::Profile;
 fn adapter() -> Option<&'static ComputeDevice> {
     static DEVICE: OnceLock<Option<ComputeDevice>> = OnceLock::new();
     DEVICE
-        .get_or_init(|| pollster::block_on(ComputeDevice::open(DeviceChoice::Gpu)).ok())
+        .get_or_init(
+            || match pollster::block_on(ComputeDevice::open(DeviceChoice::Gpu)) {
+                Ok(device) => Some(device),
+                Err(DeviceError::NoAdapter) => None,
+                Err(error) => panic!("{error}"),
+            },
+        )
         .as_ref()
 }
 

@@ -1,0 +1,259 @@
+// The npm package in Chromium on its software adapter: a real model, served with ranges under a
+// strict content security policy.
+//
+//   node engine.mjs PACKAGE MODEL.gguf [--chromium PATH]
+//
+// PACKAGE is the built package's folder (web/dist). Greedy tokens are those of the native runs:
+// tests/fixtures/smollm2-greedy.json.
+
+import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+import { chromium } from "playwright-core";
+
+import { FLAGS } from "./chromium.mjs";
+import { serveFiles } from "./files.mjs";
+import { format } from "./report.mjs";
+
+const here = path.dirname(fileURLToPath(import.meta.url));
+const MODEL = "/model.gguf";
+/** Tokens that are compared; a software adapter takes about a second for one. */
+const TOKENS = 6;
+
+/** Loads in the page, with what comes of it: the error's code, or the engine under `window.engine`. */
+function load(page, source, options = {}) {
+  return page.evaluate(
+    async ([source, options]) => {
+      const { CreateEngine } = await import("/package/index.js");
+      const phases = [];
+      const initProgressCallback = ({ phase }) => {
+        if (phases.at(-1) !== phase) phases.push(phase);
+        if (options.abortIn === phase) controller.abort();
+      };
+      const controller = new AbortController();
+      try {
+        window.engine = await CreateEngine(source, {
+          ...options,
+          initProgressCallback,
+          signal: controller.signal,
+        });
+        return { phases, info: window.engine.info };
+      } catch (error) {
+        return { phases, code: error.code, message: error.message };
+      }
+    },
+    [source, options],
+  );
+}
+
+const CHECKS = {
+  async "an address that does not exist is an http_error"({ page }) {
+    const { code, message } = await load(page, "/nowhere.gguf");
+    assert.equal(code, "http_error", message);
+    assert.match(message, /404/);
+  },
+
+  async "a file that is no model is a bad_model"({ page }) {
+    const { code, message } = await load(page, "no-such-name", { cache: false });
+    assert.equal(code, "bad_option", message);
+    const broken = await load(page, "/broken.gguf", { cache: false });
+    assert.equal(broken.code, "bad_model", broken.message);
+    assert.match(broken.message, /not a GGUF file/);
+  },
+
+  async "a download that breaks off resumes where it was"({ page, server }) {
+    server.faults[MODEL] = { cutAfter: 60_000_000 };
+    server.seen.length = 0;
+    const { info, message } = await load(page, MODEL);
+    assert.ok(info, message);
+    const ranges = server.seen.filter((r) => r.path === MODEL).map((r) => r.range);
+    assert.equal(ranges[0], null);
+    assert.ok(ranges.length >= 2, `asked ${ranges.length} times`);
+    assert.match(ranges[1], /^bytes=\d{7,}-$/);
+    delete server.faults[MODEL];
+    await page.evaluate(() => window.engine.unload());
+  },
+
+  async "a second load comes from the cache with the network cut"({ page, server }) {
+    server.faults[MODEL] = { status: 503 };
+    const { phases, info, message } = await load(page, MODEL);
+    assert.ok(info, message);
+    assert.deepEqual(phases, ["download", "upload", "compile"]);
+    assert.ok(info.software);
+    const models = await page.evaluate(async () => (await import("/package/index.js")).listModels());
+    assert.equal(models.length, 1);
+    assert.ok(models[0].complete);
+    delete server.faults[MODEL];
+  },
+
+  async "greedy tokens equal the native ones"({ page, prompts }) {
+    for (const name of ["chat", "single-token"]) {
+      const { prompt_token_ids, generated_token_ids } = prompts.get(name);
+      const text = await page.evaluate(
+        async ([prompt, max_tokens]) => {
+          const body = { prompt, max_tokens, temperature: 0, ignore_eos: true };
+          return (await window.engine.completions.create(body)).choices[0].text;
+        },
+        [prompt_token_ids, TOKENS],
+      );
+      const expected = await page.evaluate(
+        (tokens) => window.engine.detokenize(tokens),
+        generated_token_ids.slice(0, TOKENS),
+      );
+      assert.equal(text, expected, name);
+    }
+  },
+
+  async "a stream equals the whole, two at once"({ page }) {
+    const { streamed, whole, usage } = await page.evaluate(async (max_tokens) => {
+      const body = {
+        messages: [{ role: "user", content: "Say hello." }],
+        max_tokens,
+        temperature: 0.8,
+        seed: 5,
+      };
+      const create = window.engine.chat.completions.create;
+      let streamed = "";
+      let usage;
+      const stream = async () => {
+        const options = { include_usage: true };
+        for await (const chunk of await create({ ...body, stream: true, stream_options: options })) {
+          streamed += chunk.choices[0]?.delta.content ?? "";
+          usage = chunk.usage ?? usage;
+        }
+      };
+      const [whole] = await Promise.all([create(body), stream()]);
+      return { streamed, whole: whole.choices[0].message.content, usage };
+    }, TOKENS);
+    assert.equal(streamed, whole);
+    assert.equal(usage.completion_tokens, TOKENS);
+    assert.ok(usage.extra.decode_tokens_per_s > 0);
+  },
+
+  async "an aborted request ends and the next one works"({ page }) {
+    const codes = await page.evaluate(async () => {
+      const body = { prompt: "Once upon a time", max_tokens: 200, temperature: 0 };
+      const controller = new AbortController();
+      const codes = [];
+      const stream = await window.engine.completions.create(
+        { ...body, stream: true },
+        { signal: controller.signal },
+      );
+      try {
+        for await (const chunk of stream) {
+          if (chunk.choices[0].text) controller.abort();
+        }
+      } catch (error) {
+        codes.push(error.code);
+      }
+      const next = await window.engine.completions.create({ ...body, max_tokens: 2 });
+      codes.push(next.choices[0].finish_reason);
+      return codes;
+    });
+    assert.deepEqual(codes, ["aborted", "length"]);
+  },
+
+  async "a wrong request names its field"({ page }) {
+    const error = await page.evaluate(async () => {
+      try {
+        await window.engine.chat.completions.create({ messages: [], temperature: "hot" });
+        return null;
+      } catch ({ code, param, message }) {
+        return { code, param, message };
+      }
+    });
+    assert.deepEqual(error, {
+      code: "invalid_request_error",
+      param: "temperature",
+      message: 'temperature is "hot"; expected a number',
+    });
+  },
+
+  async "memory stays below 64 MB and the largest tensor"({ page }) {
+    const { wasmBytes } = await page.evaluate(() => window.engine.counters());
+    assert.ok(wasmBytes < 64e6 + 30.1e6, `${wasmBytes} bytes`);
+    await page.evaluate(() => window.engine.unload());
+  },
+
+  async "an aborted load is aborted"({ page }) {
+    const { code } = await load(page, MODEL, { abortIn: "upload" });
+    assert.equal(code, "aborted");
+  },
+
+  async "a wrong digest is a bad_digest, and a deleted model is gone"({ page }) {
+    const { code, message } = await load(page, MODEL, { sha256: "0".repeat(64) });
+    assert.equal(code, "bad_digest", message);
+    const left = await page.evaluate(async () => {
+      const { deleteModel, listModels } = await import("/package/index.js");
+      await deleteModel();
+      return listModels();
+    });
+    assert.deepEqual(left, []);
+  },
+};
+
+async function main() {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { chromium: { type: "string", default: "/usr/bin/chromium" } },
+  });
+  if (positionals.length !== 2) {
+    throw new Error("usage: node engine.mjs PACKAGE MODEL.gguf [--chromium PATH]");
+  }
+  const [folder, model] = positionals;
+  const fixture = await readFile(path.join(here, "../fixtures/smollm2-greedy.json"), "utf8");
+  const { prompts: list } = JSON.parse(fixture);
+  const prompts = new Map(list.map((prompt) => [prompt.name, prompt]));
+  const server = await serveFiles({
+    "/package/": folder,
+    [MODEL]: model,
+    "/broken.gguf": path.join(here, "package.json"),
+  });
+  const profile = await mkdtemp(path.join(os.tmpdir(), "fireside-browser-"));
+  const said = [];
+  const checks = [];
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath: values.chromium,
+    headless: true,
+    args: FLAGS,
+  });
+  try {
+    const page = await context.newPage();
+    page.setDefaultTimeout(10 * 60 * 1000);
+    page.on("console", (message) => said.push(`${message.type()}: ${message.text()}`));
+    page.on("pageerror", (error) => said.push(`error: ${error.message}`));
+    await page.goto(`${server.origin}/`);
+    for (const [name, check] of Object.entries(CHECKS)) {
+      try {
+        await check({ page, server, prompts });
+        checks.push({ name, why: null });
+      } catch (error) {
+        checks.push({ name, why: error.message.split("\n").slice(0, 6).join(" ") });
+      }
+    }
+  } finally {
+    await context.close();
+    await server.close();
+    await rm(profile, { recursive: true, force: true });
+  }
+  const { text, ok } = format(checks);
+  console.log(text);
+  if (!ok && said.length > 0) {
+    console.log(["the page's console:", ...said].join("\n"));
+  }
+  return ok ? 0 : 1;
+}
+
+main().then(
+  (code) => {
+    process.exitCode = code;
+  },
+  (error) => {
+    console.error(`error: ${error.message}`);
+    process.exitCode = 2;
+  },
+);

@@ -1,0 +1,111 @@
+// Serves folders and files on 127.0.0.1 as a static host would: with ranges, tags and a strict
+// content security policy. Faults can be put in the way.
+
+import { createReadStream } from "node:fs";
+import { stat } from "node:fs/promises";
+import { createServer } from "node:http";
+import path from "node:path";
+
+const TYPES = {
+  ".html": "text/html; charset=utf-8",
+  ".js": "text/javascript; charset=utf-8",
+  ".css": "text/css; charset=utf-8",
+  ".json": "application/json",
+  ".svg": "image/svg+xml",
+  ".wasm": "application/wasm",
+};
+
+export const CSP =
+  "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' blob:; style-src 'self'; img-src 'self' data:";
+
+const PAGE = '<!doctype html><html lang="en"><head><title>test</title><link rel="icon" href="data:," /></head></html>';
+
+function locate(routes, pathname) {
+  for (const [prefix, target] of Object.entries(routes)) {
+    if (pathname === prefix) {
+      return target;
+    }
+    if (prefix.endsWith("/") && pathname.startsWith(prefix)) {
+      let relative;
+      try {
+        relative = decodeURIComponent(pathname.slice(prefix.length));
+      } catch {
+        return null;
+      }
+      const root = path.resolve(target);
+      const file = path.resolve(root, relative);
+      return file.startsWith(root + path.sep) ? file : null;
+    }
+  }
+  return null;
+}
+
+// `routes` maps a path to a file, or a path that ends in a slash to a folder. `faults` may be
+// changed while it serves: {status, ranges, cutAfter} by path.
+export async function serveFiles(routes, faults = {}) {
+  const seen = [];
+  const server = createServer(async (request, response) => {
+    const { pathname } = new URL(request.url, "http://localhost");
+    seen.push({ path: pathname, range: request.headers.range ?? null });
+    const fault = faults[pathname] ?? {};
+    if (fault.status) {
+      response.writeHead(fault.status).end();
+      return;
+    }
+    if (pathname === "/") {
+      response.writeHead(200, { "content-type": TYPES[".html"], "content-security-policy": CSP }).end(PAGE);
+      return;
+    }
+    const file = locate(routes, pathname);
+    const found = file && (await stat(file).catch(() => null));
+    if (!found?.isFile()) {
+      response.writeHead(404).end();
+      return;
+    }
+    const headers = {
+      "content-type": TYPES[path.extname(file)] ?? "application/octet-stream",
+      "content-security-policy": CSP,
+      etag: `"${found.size}-${found.mtimeMs}"`,
+    };
+    const asked = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
+    let start = 0;
+    let end = found.size - 1;
+    let status = 200;
+    if (asked && fault.ranges !== false && Number(asked[1]) > end) {
+      response.writeHead(416, { "content-range": `bytes */${found.size}` }).end();
+      return;
+    }
+    if (asked && fault.ranges !== false) {
+      start = Number(asked[1]);
+      end = asked[2] ? Math.min(Number(asked[2]), end) : end;
+      status = 206;
+      headers["content-range"] = `bytes ${start}-${end}/${found.size}`;
+      headers["accept-ranges"] = "bytes";
+    }
+    headers["content-length"] = end - start + 1;
+    response.writeHead(status, headers);
+    const stop = start + (fault.cutAfter ?? Infinity) - 1;
+    if (stop < end) {
+      createReadStream(file, { start, end: stop })
+        .on("end", () => response.destroy())
+        .pipe(response, { end: false });
+      return;
+    }
+    createReadStream(file, { start, end })
+      .on("error", () => response.destroy())
+      .pipe(response);
+  });
+  await new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(0, "127.0.0.1", resolve);
+  });
+  return {
+    origin: `http://127.0.0.1:${server.address().port}`,
+    seen,
+    faults,
+    close: () => {
+      server.closeAllConnections();
+      return new Promise((resolve) => server.close(resolve));
+    },
+  };
+}

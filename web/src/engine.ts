@@ -1,0 +1,267 @@
+/** The engine as pages use it: OpenAI's names over a port. */
+import { FiresideError, throwIfAborted, toError } from "./errors.js";
+import type { StepEvent } from "./host.js";
+import { localPort, typed, WorkerPort, type Listener, type Port } from "./port.js";
+import type {
+  ChatCompletion,
+  ChatCompletionChunk,
+  ChatRequest,
+  Completion,
+  CompletionRequest,
+  Counters,
+  EngineInfo,
+  EngineOptions,
+  ModelSource,
+} from "./types.js";
+
+/** Second argument of `create`. */
+export interface RequestOptions {
+  /** Ends the request. */
+  signal?: AbortSignal;
+}
+
+/** Chunks of a reply, and a way to stop them. */
+export interface Stream<Chunk> extends AsyncIterable<Chunk> {
+  /** Ends the request; the loop over the chunks ends too. */
+  cancel(): void;
+}
+
+interface Pending {
+  chunk(chunk: unknown): void;
+  done(whole: unknown): void;
+  fail(error: FiresideError): void;
+}
+
+/** A model in this browser. */
+export class Engine {
+  readonly #port: Port;
+  readonly #pending: Map<number, Pending>;
+  readonly #early: Map<number, StepEvent[]>;
+  #info: EngineInfo;
+  #source: ModelSource;
+  #options: EngineOptions;
+
+  /** `create` as in OpenAI's library. */
+  readonly chat: {
+    completions: {
+      create(body: ChatRequest & { stream: true }, options?: RequestOptions): Promise<Stream<ChatCompletionChunk>>;
+      create(body: ChatRequest & { stream?: false | null }, options?: RequestOptions): Promise<ChatCompletion>;
+      create(body: ChatRequest, options?: RequestOptions): Promise<ChatCompletion | Stream<ChatCompletionChunk>>;
+    };
+  };
+  /** `create` as in OpenAI's library. */
+  readonly completions: {
+    create(body: CompletionRequest & { stream: true }, options?: RequestOptions): Promise<Stream<Completion>>;
+    create(body: CompletionRequest & { stream?: false | null }, options?: RequestOptions): Promise<Completion>;
+    create(body: CompletionRequest, options?: RequestOptions): Promise<Completion | Stream<Completion>>;
+  };
+
+  private constructor(
+    port: Port,
+    pending: Map<number, Pending>,
+    early: Map<number, StepEvent[]>,
+    info: EngineInfo,
+    source: ModelSource,
+    options: EngineOptions,
+  ) {
+    this.#port = port;
+    this.#pending = pending;
+    this.#early = early;
+    this.#info = info;
+    this.#source = source;
+    this.#options = options;
+    const create = (chat: boolean) => (body: object, options?: RequestOptions) =>
+      this.#create(chat, body as { stream?: boolean | null }, options) as never;
+    this.chat = { completions: { create: create(true) } };
+    this.completions = { create: create(false) };
+  }
+
+  /** @internal */
+  static async start(source: ModelSource, options: EngineOptions): Promise<Engine> {
+    throwIfAborted(options.signal);
+    const pending = new Map<number, Pending>();
+    const early = new Map<number, StepEvent[]>();
+    const listener: Listener = {
+      events(events) {
+        for (const event of events) {
+          const to = pending.get(event.request);
+          if (to) deliver(pending, event.request, to, event);
+          else early.set(event.request, [...(early.get(event.request) ?? []), event]);
+        }
+      },
+      failure(error) {
+        for (const waiting of pending.values()) waiting.fail(error);
+        pending.clear();
+      },
+    };
+    const port = await openPort(options, listener);
+    try {
+      const info = await loadInto(port, source, options);
+      return new Engine(port, pending, early, info, source, options);
+    } catch (thrown) {
+      port.close();
+      throw toError(thrown);
+    }
+  }
+
+  async #create(chat: boolean, body: { stream?: boolean | null }, options?: RequestOptions): Promise<unknown> {
+    const signal = options?.signal;
+    throwIfAborted(signal);
+    const number = await typed(this.#port.submit(chat, JSON.stringify(body)));
+    const cancel = () => this.#port.cancel(number);
+    signal?.addEventListener("abort", cancel, { once: true });
+    const release = () => signal?.removeEventListener("abort", cancel);
+    if (signal?.aborted) cancel();
+    if (body.stream) {
+      const { pending, stream } = streamOf(cancel, signal, release);
+      this.#wait(number, pending);
+      return stream;
+    }
+    return new Promise((resolve, reject) => {
+      this.#wait(number, {
+        chunk() {},
+        done(whole) {
+          release();
+          if (signal?.aborted) reject(new FiresideError("aborted", "aborted by the caller"));
+          else resolve(whole);
+        },
+        fail(error) {
+          release();
+          reject(error);
+        },
+      });
+    });
+  }
+
+  #wait(number: number, pending: Pending): void {
+    this.#pending.set(number, pending);
+    // What was said before its number came back.
+    for (const event of this.#early.get(number) ?? []) deliver(this.#pending, number, pending, event);
+    this.#early.delete(number);
+  }
+
+  /** Ends every request; what they have so far is their answer, with the reason `abort`. */
+  interruptGenerate(): void {
+    for (const number of this.#pending.keys()) this.#port.cancel(number);
+  }
+
+  /** Ends every request. Conversations are the caller's messages; the engine keeps none. */
+  async resetChat(): Promise<void> {
+    this.interruptGenerate();
+  }
+
+  /** Loads another model, or the same one anew, in place of this one. */
+  async reload(source: ModelSource = this.#source, options: EngineOptions = {}): Promise<void> {
+    const all = { ...this.#options, ...options };
+    this.#info = await typed(loadInto(this.#port, source, all));
+    this.#source = source;
+    this.#options = all;
+  }
+
+  /** Gives the adapter's memory back and ends the worker. */
+  async unload(): Promise<void> {
+    await this.#port.unload().catch(() => {});
+    this.#port.close();
+  }
+
+  /** What is loaded, and where. */
+  get info(): EngineInfo {
+    return this.#info;
+  }
+
+  /** The tokens of a text; special tokens in it are taken as such with `special`. */
+  tokenize(text: string, special = false): Promise<number[]> {
+    return typed(this.#port.tokenize(text, special));
+  }
+
+  /** The text of tokens. */
+  detokenize(tokens: number[]): Promise<string> {
+    return typed(this.#port.detokenize(tokens));
+  }
+
+  /** Counters since the module started: memory, dispatches, bytes read back. */
+  counters(): Promise<Counters> {
+    return typed(this.#port.counters());
+  }
+}
+
+function deliver(pending: Map<number, Pending>, number: number, to: Pending, event: StepEvent): void {
+  if ("chunk" in event) return to.chunk(event.chunk);
+  pending.delete(number);
+  if ("done" in event) return to.done(event.done);
+  const { message, type, param, code } = event.error;
+  to.fail(new FiresideError(code ?? type, message, param ?? undefined));
+}
+
+function openPort(options: EngineOptions, listener: Listener): Promise<Port> | Port {
+  if (options.worker === false) return localPort(listener);
+  const worker =
+    options.worker instanceof Worker
+      ? options.worker
+      : new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "fireside" });
+  return new WorkerPort(worker, listener);
+}
+
+function loadInto(port: Port, source: ModelSource, options: EngineOptions): Promise<EngineInfo> {
+  const { initProgressCallback, signal, worker: _, ...host } = options;
+  return port.load(absolute(source), host, signal, (progress) => initProgressCallback?.(progress));
+}
+
+/** Addresses are relative to the page, not to the worker's script. */
+function absolute(source: ModelSource): ModelSource {
+  const full = (url: string) => new URL(url, document.baseURI).href;
+  if (typeof source === "string") {
+    return /^[./]|\.gguf([?#]|$)/i.test(source) ? full(source) : source;
+  }
+  if (source instanceof Blob || source instanceof ReadableStream) return source;
+  const all = Object.entries(source).map(([name, url]) => [name, Array.isArray(url) ? url.map(full) : full(url)]);
+  return Object.fromEntries(all) as typeof source;
+}
+
+/** A stream of what a request gives, and the way to feed it. */
+function streamOf(cancel: () => void, signal: AbortSignal | undefined, release: () => void) {
+  const queue: unknown[] = [];
+  let ended = false;
+  let failure: FiresideError | undefined;
+  let wake: () => void = () => {};
+  const end = () => {
+    ended = true;
+    release();
+    wake();
+  };
+  const pending: Pending = {
+    chunk(chunk) {
+      queue.push(chunk);
+      wake();
+    },
+    done() {
+      if (signal?.aborted) failure = new FiresideError("aborted", "aborted by the caller");
+      end();
+    },
+    fail(error) {
+      failure = error;
+      end();
+    },
+  };
+  const stream: Stream<unknown> = {
+    cancel,
+    [Symbol.asyncIterator]() {
+      return {
+        async next() {
+          for (;;) {
+            const chunk = queue.shift();
+            if (chunk !== undefined) return { value: chunk, done: false };
+            if (failure) throw failure;
+            if (ended) return { value: undefined, done: true };
+            await new Promise<void>((resolve) => (wake = resolve));
+          }
+        },
+        async return() {
+          cancel();
+          return { value: undefined, done: true };
+        },
+      };
+    },
+  };
+  return { pending, stream };
+}

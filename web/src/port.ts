@@ -1,0 +1,159 @@
+/** The page's side of an engine, wherever it runs. */
+import { FiresideError, toError, type ErrorObject } from "./errors.js";
+import type { HostOptions, StepEvent } from "./host.js";
+import type { Answer, Call } from "./protocol.js";
+import type { Counters, EngineInfo, InitProgress, ModelSource } from "./types.js";
+
+/** What an engine's other side does. */
+export interface Port {
+  load(
+    source: ModelSource,
+    options: HostOptions,
+    signal: AbortSignal | undefined,
+    onProgress: (progress: InitProgress) => void,
+  ): Promise<EngineInfo>;
+  submit(chat: boolean, body: string): Promise<number>;
+  cancel(request: number): void;
+  tokenize(text: string, special: boolean): Promise<number[]>;
+  detokenize(tokens: number[]): Promise<string>;
+  counters(): Promise<Counters>;
+  unload(): Promise<void>;
+  /** Ends the other side for good. */
+  close(): void;
+}
+
+/** Who hears of what happens. */
+export interface Listener {
+  events(events: StepEvent[]): void;
+  failure(error: FiresideError): void;
+}
+
+type Unnumbered<T> = T extends unknown ? Omit<T, "call"> : never;
+type Numbered = Unnumbered<Extract<Call, { call: number }>>;
+
+/** An engine in a dedicated worker. */
+export class WorkerPort implements Port {
+  readonly #worker: Worker;
+  readonly #listener: Listener;
+  readonly #waiting = new Map<number, { resolve: (value: never) => void; reject: (error: FiresideError) => void }>();
+  #next = 1;
+  #onProgress: (progress: InitProgress) => void = () => {};
+
+  constructor(worker: Worker, listener: Listener) {
+    this.#worker = worker;
+    this.#listener = listener;
+    worker.addEventListener("message", (event: MessageEvent<Answer>) => this.#hear(event.data));
+    worker.addEventListener("error", (event) => {
+      event.preventDefault();
+      const why = event.message || "its script did not load";
+      this.#fail(new FiresideError("server_error", `the engine's worker failed: ${why}`));
+    });
+  }
+
+  #hear(message: Answer): void {
+    // A worker of the page's own may have other things to say.
+    if (message?.fireside !== true) return;
+    if ("progress" in message) return this.#onProgress(message.progress);
+    if ("events" in message) return this.#listener.events(message.events);
+    if ("failure" in message) return this.#listener.failure(fromObject(message.failure));
+    const waiting = this.#waiting.get(message.call);
+    this.#waiting.delete(message.call);
+    if ("error" in message) waiting?.reject(fromObject(message.error));
+    else waiting?.resolve(message.value as never);
+  }
+
+  #fail(error: FiresideError): void {
+    for (const waiting of this.#waiting.values()) waiting.reject(error);
+    this.#waiting.clear();
+    this.#listener.failure(error);
+  }
+
+  #call<T>(message: Numbered, transfer: Transferable[] = []): { call: number; answer: Promise<T> } {
+    const call = this.#next++;
+    const answer = new Promise<T>((resolve, reject) => {
+      this.#waiting.set(call, { resolve: resolve as (value: never) => void, reject });
+    });
+    this.#worker.postMessage({ call, ...message }, transfer);
+    return { call, answer };
+  }
+
+  async load(
+    source: ModelSource,
+    options: HostOptions,
+    signal: AbortSignal | undefined,
+    onProgress: (progress: InitProgress) => void,
+  ): Promise<EngineInfo> {
+    this.#onProgress = onProgress;
+    const transfer = source instanceof ReadableStream ? [source] : [];
+    const { call, answer } = this.#call<EngineInfo>({ do: "load", source, options }, transfer);
+    const abort = () => this.#worker.postMessage({ do: "abort", load: call } satisfies Call);
+    signal?.addEventListener("abort", abort, { once: true });
+    if (signal?.aborted) abort();
+    try {
+      return await answer;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  submit(chat: boolean, body: string): Promise<number> {
+    return this.#call<number>({ do: "submit", chat, body }).answer;
+  }
+
+  cancel(request: number): void {
+    this.#worker.postMessage({ do: "cancel", request } satisfies Call);
+  }
+
+  tokenize(text: string, special: boolean): Promise<number[]> {
+    return this.#call<number[]>({ do: "tokenize", text, special }).answer;
+  }
+
+  detokenize(tokens: number[]): Promise<string> {
+    return this.#call<string>({ do: "detokenize", tokens }).answer;
+  }
+
+  counters(): Promise<Counters> {
+    return this.#call<Counters>({ do: "counters" }).answer;
+  }
+
+  unload(): Promise<void> {
+    return this.#call<void>({ do: "unload" }).answer;
+  }
+
+  close(): void {
+    this.#worker.terminate();
+    this.#fail(new FiresideError("unloaded", "the engine has been closed"));
+  }
+}
+
+function fromObject({ code, message, param }: ErrorObject): FiresideError {
+  return new FiresideError(code, message, param);
+}
+
+/** An engine on the page's own thread. */
+export async function localPort(listener: Listener): Promise<Port> {
+  const { Host } = await import("./host.js");
+  const host = new Host(
+    (events) => listener.events(events),
+    (failure) => listener.failure(fromObject(failure)),
+  );
+  return {
+    load: (source, options, signal, onProgress) => host.load(source, options, signal, onProgress),
+    submit: async (chat, body) => host.submit(chat, body),
+    cancel: (request) => host.cancel(request),
+    tokenize: async (text, special) => host.tokenize(text, special),
+    detokenize: async (tokens) => host.detokenize(tokens),
+    counters: async () => host.counters(),
+    unload: async () => host.unload(),
+    close: () => host.unload(),
+  };
+}
+
+/** Rejects where a call fails, with this package's error. */
+export async function typed<T>(promise: Promise<T>): Promise<T> {
+  try {
+    return await promise;
+  } catch (thrown) {
+    throw toError(thrown);
+  }
+}

@@ -1,0 +1,23 @@
+/** What crosses between the page and the worker. */
+import type { ErrorObject } from "./errors.js";
+import type { HostOptions, StepEvent } from "./host.js";
+import type { InitProgress, ModelSource } from "./types.js";
+
+/** From the page; each call has a number, and its answer the same. */
+export type Call =
+  | { call: number; do: "load"; source: ModelSource; options: HostOptions }
+  | { call: number; do: "submit"; chat: boolean; body: string }
+  | { call: number; do: "tokenize"; text: string; special: boolean }
+  | { call: number; do: "detokenize"; tokens: number[] }
+  | { call: number; do: "counters" }
+  | { call: number; do: "unload" }
+  | { do: "abort"; load: number }
+  | { do: "cancel"; request: number };
+
+/** From the worker. */
+export type Answer =
+  | { fireside: true; call: number; value: unknown }
+  | { fireside: true; call: number; error: ErrorObject }
+  | { fireside: true; progress: InitProgress }
+  | { fireside: true; events: StepEvent[] }
+  | { fireside: true; failure: ErrorObject };

@@ -1,0 +1,328 @@
+/**
+ * Model files on this device: in the origin's private file system, else in the Cache API.
+ *
+ * A file is kept under the digest of its address, with a note beside it that says how much of it is
+ * there. What is written is never taken for whole before its length (and digest, where one is
+ * known) has been checked.
+ */
+import { FiresideError } from "./errors.js";
+
+/** A file that is kept. */
+export interface CachedModel {
+  /** Where it came from. */
+  url: string;
+  /** Its length in bytes. */
+  size: number;
+  /** How much of it is here. */
+  received: number;
+  /** Whether all of it is here and checked. */
+  complete: boolean;
+  /** Its SHA-256, once it is complete. */
+  sha256?: string;
+  /** The server's tag of this version. */
+  etag?: string;
+  /** Where the pieces begin that the Cache API holds it in. */
+  pieces?: number[];
+}
+
+/** A file that is being written. */
+export interface Slot {
+  note: CachedModel;
+  /** Bytes of it that are here, in order, to be hashed again after a break. */
+  existing(): AsyncIterable<Uint8Array>;
+  append(bytes: Uint8Array): Promise<void>;
+  /** Starts over. */
+  truncate(): Promise<void>;
+  /** Writes the note, and what is buffered before it. */
+  save(): Promise<void>;
+  /** The whole file. */
+  file(): Promise<Blob>;
+  close(): Promise<void>;
+}
+
+const FOLDER = "fireside";
+const PIECE = 16 * 1024 * 1024;
+
+async function keyOf(url: string): Promise<string> {
+  const bytes = new TextEncoder().encode(url);
+  if (!globalThis.crypto?.subtle) {
+    throw new FiresideError("bad_option", "models are kept in secure contexts only: use https or localhost, or cache: false");
+  }
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(digest.subarray(0, 16), (b) => b.toString(16).padStart(2, "0")).join("");
+}
+
+async function folder(): Promise<FileSystemDirectoryHandle | null> {
+  try {
+    const root = await navigator.storage.getDirectory();
+    return await root.getDirectoryHandle(FOLDER, { create: true });
+  } catch {
+    return null;
+  }
+}
+
+function full(thrown: unknown): never {
+  if (thrown instanceof Error && thrown.name === "QuotaExceededError") {
+    throw new FiresideError(
+      "quota_exceeded",
+      "there is no room left for the model: delete a cached model or free some space",
+    );
+  }
+  throw thrown;
+}
+
+async function readNote(dir: FileSystemDirectoryHandle, key: string): Promise<CachedModel | null> {
+  try {
+    const handle = await dir.getFileHandle(`${key}.json`);
+    const note = JSON.parse(await (await handle.getFile()).text()) as CachedModel;
+    return typeof note.url === "string" ? note : null;
+  } catch {
+    return null;
+  }
+}
+
+class OpfsSlot implements Slot {
+  note: CachedModel;
+  readonly #dir: FileSystemDirectoryHandle;
+  readonly #key: string;
+  readonly #handle: FileSystemFileHandle;
+  #writer: FileSystemWritableFileStream | null = null;
+  #sync: FileSystemSyncAccessHandle | null = null;
+
+  constructor(dir: FileSystemDirectoryHandle, key: string, handle: FileSystemFileHandle, note: CachedModel) {
+    this.#dir = dir;
+    this.#key = key;
+    this.#handle = handle;
+    this.note = note;
+  }
+
+  static async open(dir: FileSystemDirectoryHandle, url: string): Promise<OpfsSlot> {
+    const key = await keyOf(url);
+    const handle = await dir.getFileHandle(`${key}.bin`, { create: true });
+    const found = await readNote(dir, key);
+    const length = (await handle.getFile()).size;
+    const note = found ?? { url, size: 0, received: 0, complete: false };
+    // The note is written after the bytes, so more bytes than it says are of no use, and fewer
+    // mean that the browser threw some away.
+    if (length < note.received) {
+      note.received = 0;
+      note.complete = false;
+    }
+    return new OpfsSlot(dir, key, handle, note);
+  }
+
+  async *existing(): AsyncIterable<Uint8Array> {
+    const file = await this.#handle.getFile();
+    for (let at = 0; at < this.note.received; at += PIECE) {
+      const end = Math.min(at + PIECE, this.note.received);
+      yield new Uint8Array(await file.slice(at, end).arrayBuffer());
+    }
+  }
+
+  async #open(): Promise<void> {
+    if (this.#sync || this.#writer) return;
+    if (typeof this.#handle.createSyncAccessHandle === "function") {
+      this.#sync = await this.#handle.createSyncAccessHandle();
+    } else {
+      this.#writer = await this.#handle.createWritable({ keepExistingData: true });
+    }
+  }
+
+  async append(bytes: Uint8Array): Promise<void> {
+    await this.#open();
+    try {
+      if (this.#sync) {
+        const written = this.#sync.write(bytes as Uint8Array<ArrayBuffer>, { at: this.note.received });
+        if (written !== bytes.length) {
+          throw new DOMException("short write", "QuotaExceededError");
+        }
+      } else {
+        await this.#writer?.write({ type: "write", position: this.note.received, data: bytes as Uint8Array<ArrayBuffer> });
+      }
+    } catch (thrown) {
+      full(thrown);
+    }
+    this.note.received += bytes.length;
+  }
+
+  async truncate(): Promise<void> {
+    await this.#open();
+    this.#sync?.truncate(0);
+    await this.#writer?.truncate(0);
+    this.note.received = 0;
+    this.note.complete = false;
+  }
+
+  async save(): Promise<void> {
+    this.#sync?.flush();
+    if (this.#writer) {
+      await this.#writer.close();
+      this.#writer = null;
+    }
+    try {
+      const handle = await this.#dir.getFileHandle(`${this.#key}.json`, { create: true });
+      const writer = await handle.createWritable();
+      await writer.write(JSON.stringify(this.note));
+      await writer.close();
+    } catch (thrown) {
+      full(thrown);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#sync?.close();
+    this.#sync = null;
+    await this.#writer?.close();
+    this.#writer = null;
+  }
+
+  file(): Promise<Blob> {
+    return this.#handle.getFile();
+  }
+}
+
+/** Pieces of up to 16 MiB in the Cache API, for browsers without a private file system. */
+class CacheSlot implements Slot {
+  note: CachedModel;
+  readonly #cache: Cache;
+  readonly #base: string;
+  #pending: Uint8Array[] = [];
+  #pendingBytes = 0;
+
+  constructor(cache: Cache, base: string, note: CachedModel) {
+    this.#cache = cache;
+    this.#base = base;
+    this.note = note;
+  }
+
+  static async open(url: string): Promise<CacheSlot> {
+    const cache = await caches.open(FOLDER);
+    const base = `https://fireside.invalid/${await keyOf(url)}`;
+    const found = await cache.match(`${base}/note`);
+    const note = found
+      ? ((await found.json()) as CachedModel)
+      : { url, size: 0, received: 0, complete: false };
+    return new CacheSlot(cache, base, note);
+  }
+
+  #piece(start: number): string {
+    return `${this.#base}/${start}`;
+  }
+
+  async *existing(): AsyncIterable<Uint8Array> {
+    for (const start of this.note.pieces ?? []) {
+      const piece = await this.#cache.match(this.#piece(start));
+      if (piece) yield new Uint8Array(await piece.arrayBuffer());
+    }
+  }
+
+  async #write(): Promise<void> {
+    if (this.#pendingBytes === 0) return;
+    const start = this.note.received;
+    const blob = new Blob(this.#pending as Uint8Array<ArrayBuffer>[]);
+    try {
+      await this.#cache.put(this.#piece(start), new Response(blob));
+    } catch (thrown) {
+      full(thrown);
+    }
+    this.note.pieces = [...(this.note.pieces ?? []), start];
+    this.note.received += this.#pendingBytes;
+    this.#pending = [];
+    this.#pendingBytes = 0;
+  }
+
+  async append(bytes: Uint8Array): Promise<void> {
+    this.#pending.push(bytes);
+    this.#pendingBytes += bytes.length;
+    if (this.#pendingBytes >= PIECE) await this.#write();
+  }
+
+  async truncate(): Promise<void> {
+    this.#pending = [];
+    this.#pendingBytes = 0;
+    for (const start of this.note.pieces ?? []) await this.#cache.delete(this.#piece(start));
+    this.note.pieces = [];
+    this.note.received = 0;
+    this.note.complete = false;
+  }
+
+  async save(): Promise<void> {
+    await this.#write();
+    await this.#cache.put(`${this.#base}/note`, new Response(JSON.stringify(this.note)));
+  }
+
+  async close(): Promise<void> {
+    this.#pending = [];
+    this.#pendingBytes = 0;
+  }
+
+  async file(): Promise<Blob> {
+    const pieces: Blob[] = [];
+    for (const start of this.note.pieces ?? []) {
+      const piece = await this.#cache.match(this.#piece(start));
+      if (!piece) throw new FiresideError("bad_model", "a part of the cached model is gone: delete it and load it again");
+      pieces.push(await piece.blob());
+    }
+    return new Blob(pieces);
+  }
+}
+
+/** The place of an address in the store; `null` where this browser keeps nothing. */
+export async function openSlot(url: string): Promise<Slot | null> {
+  const dir = await folder();
+  if (dir) return OpfsSlot.open(dir, url);
+  return "caches" in globalThis ? CacheSlot.open(url) : null;
+}
+
+/** Every model that is kept, whole or in part. */
+export async function listModels(): Promise<CachedModel[]> {
+  const models: CachedModel[] = [];
+  const dir = await folder();
+  if (dir) {
+    for await (const name of dir.keys()) {
+      if (!name.endsWith(".json")) continue;
+      const note = await readNote(dir, name.slice(0, -5));
+      if (note) models.push(note);
+    }
+    return models;
+  }
+  if (!("caches" in globalThis)) return models;
+  const cache = await caches.open(FOLDER);
+  for (const request of await cache.keys()) {
+    if (!request.url.endsWith("/note")) continue;
+    const note = await cache.match(request);
+    if (note) models.push((await note.json()) as CachedModel);
+  }
+  return models;
+}
+
+/** Whether a model is kept and whole. */
+export async function hasModel(url: string): Promise<boolean> {
+  return (await listModels()).some((model) => model.url === url && model.complete);
+}
+
+/** Forgets a model; without an address, all of them. */
+export async function deleteModel(url?: string): Promise<void> {
+  const dir = await folder();
+  if (dir) {
+    const keys = url === undefined ? null : await keyOf(url);
+    const names: string[] = [];
+    for await (const name of dir.keys()) {
+      if (keys === null || name.startsWith(keys)) names.push(name);
+    }
+    for (const name of names) await dir.removeEntry(name);
+    return;
+  }
+  if (!("caches" in globalThis)) return;
+  const cache = await caches.open(FOLDER);
+  const base = url === undefined ? "https://fireside.invalid/" : `https://fireside.invalid/${await keyOf(url)}/`;
+  for (const request of await cache.keys()) {
+    if (request.url.startsWith(base)) await cache.delete(request);
+  }
+}
+
+/** Bytes used and available for this origin, as the browser estimates them. */
+export async function storageEstimate(): Promise<{ usage: number; quota: number }> {
+  const { usage = 0, quota = 0 } = (await navigator.storage?.estimate?.()) ?? {};
+  return { usage, quota };
+}

@@ -1,0 +1,213 @@
+/** Where a model comes from: a known name, a URL of a GGUF file, a file, or a model in safetensors. */
+export type ModelSource = string | Blob | ReadableStream<Uint8Array> | SafetensorsSource;
+
+/** A model in safetensors, by URL. */
+export interface SafetensorsSource {
+  /** `config.json`. */
+  config: string;
+  /** `tokenizer.json`. */
+  tokenizer: string;
+  /** `tokenizer_config.json`, with the chat template. */
+  tokenizerConfig?: string;
+  /** `generation_config.json`. */
+  generationConfig?: string;
+  /** `chat_template.jinja`. */
+  chatTemplate?: string;
+  /** The weights: one file or its shards. */
+  safetensors: string | string[];
+}
+
+/** How far a load has come. */
+export interface InitProgress {
+  /** What is going on: bytes arrive, bytes go to the adapter, shaders compile. */
+  phase: "download" | "upload" | "compile";
+  /** Share of the phase that is done, 0 to 1. */
+  progress: number;
+  /** Bytes so far. */
+  loaded: number;
+  /** All bytes; 0 where the server does not say. */
+  total: number;
+  /** The file, in the download. */
+  file?: string;
+  /** Seconds since the load began. */
+  timeElapsed: number;
+  /** One line for people. */
+  text: string;
+}
+
+/** Options of {@link CreateEngine}. */
+export interface EngineOptions {
+  /** Called as the load goes on. */
+  initProgressCallback?: (progress: InitProgress) => void;
+  /** Ends the load. */
+  signal?: AbortSignal;
+  /** Run in a dedicated worker, so that the page stays smooth; true by default. A worker of one's
+   * own that imports `fireside-llm/worker` is taken too. */
+  worker?: boolean | Worker;
+  /** Keep downloads on the device; true by default. */
+  cache?: boolean;
+  /** Positions of the KV cache, for all requests together; 4096 or the model's by default. */
+  contextSize?: number;
+  /** SHA-256 of the GGUF file, in hexadecimal; checked as it arrives. */
+  sha256?: string;
+  /** Headers for the download. */
+  headers?: Record<string, string>;
+  /** Where the WASM module lies, if not beside this package. */
+  wasmUrl?: string;
+}
+
+/** A message of a conversation. */
+export interface ChatMessage {
+  role: "system" | "user" | "assistant" | "tool" | (string & {});
+  content: string | { type: "text"; text: string }[] | null;
+  [field: string]: unknown;
+}
+
+/** Parameters that chats and completions share. A null is as good as nothing. */
+export interface GenerationParameters {
+  /** Takes any name; the reply has the loaded model's. */
+  model?: string | null;
+  max_tokens?: number | null;
+  max_completion_tokens?: number | null;
+  min_tokens?: number | null;
+  /** 0 is greedy; 1 by default. */
+  temperature?: number | null;
+  top_k?: number | null;
+  top_p?: number | null;
+  min_p?: number | null;
+  typical_p?: number | null;
+  repetition_penalty?: number | null;
+  frequency_penalty?: number | null;
+  presence_penalty?: number | null;
+  logit_bias?: Record<string, number> | null;
+  /** The same seed gives the same text. */
+  seed?: number | null;
+  stop?: string | string[] | null;
+  stop_token_ids?: number[] | null;
+  ignore_eos?: boolean | null;
+  /** Sequences per prompt. */
+  n?: number | null;
+  stream_options?: { include_usage?: boolean } | null;
+}
+
+/** A body of `chat.completions.create`. */
+export interface ChatRequest extends GenerationParameters {
+  messages: ChatMessage[];
+  stream?: boolean | null;
+  logprobs?: boolean | null;
+  top_logprobs?: number | null;
+  continue_final_message?: boolean | null;
+  chat_template_kwargs?: Record<string, unknown> | null;
+}
+
+/** A body of `completions.create`. */
+export interface CompletionRequest extends GenerationParameters {
+  prompt: string | string[] | number[] | number[][];
+  stream?: boolean | null;
+  echo?: boolean | null;
+  logprobs?: number | null;
+}
+
+export type FinishReason = "stop" | "length" | "abort";
+
+/** Log-probabilities of a token. */
+export interface TokenLogprob {
+  token: string;
+  logprob: number;
+  bytes: number[];
+  top_logprobs: { token: string; logprob: number; bytes: number[] }[];
+}
+
+/** Counts of a reply. */
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  extra: {
+    prefill_tokens_per_s: number;
+    decode_tokens_per_s: number;
+    time_to_first_token_s: number;
+    time_per_output_token_s: number;
+    e2e_latency_s: number;
+  };
+}
+
+interface Envelope<Kind extends string, Choice> {
+  id: string;
+  object: Kind;
+  /** Seconds since 1970. */
+  created: number;
+  model: string;
+  choices: Choice[];
+}
+
+/** A whole chat reply. */
+export interface ChatCompletion
+  extends Envelope<
+    "chat.completion",
+    {
+      index: number;
+      message: { role: "assistant"; content: string };
+      logprobs: { content: TokenLogprob[] } | null;
+      finish_reason: FinishReason;
+    }
+  > {
+  usage: Usage;
+}
+
+/** A piece of a chat reply. */
+export interface ChatCompletionChunk
+  extends Envelope<
+    "chat.completion.chunk",
+    {
+      index: number;
+      delta: { role?: "assistant"; content?: string };
+      logprobs: { content: TokenLogprob[] } | null;
+      finish_reason: FinishReason | null;
+    }
+  > {
+  usage?: Usage;
+}
+
+/** A text completion, or a piece of one. */
+export interface Completion
+  extends Envelope<
+    "text_completion",
+    {
+      index: number;
+      text: string;
+      logprobs: unknown;
+      finish_reason: FinishReason | null;
+    }
+  > {
+  usage?: Usage;
+}
+
+/** What is loaded, and where. */
+export interface EngineInfo {
+  /** The model's name. */
+  model: string;
+  /** The family, such as `llama`. */
+  architecture: string;
+  /** Positions the model knows. */
+  context: number;
+  /** Positions of the KV cache. */
+  contextSize: number;
+  /** Bytes of weights on the adapter. */
+  weightBytes: number;
+  /** Bytes of the KV cache. */
+  cacheBytes: number;
+  /** The adapter's name. */
+  adapter: string;
+  /** Whether it is a CPU that plays a GPU. */
+  software: boolean;
+}
+
+/** Counters since the module started. */
+export interface Counters {
+  wasmBytes: number;
+  dispatches: number;
+  readBytes: number;
+  uploadedBytes: number;
+  pipelines: number;
+}
