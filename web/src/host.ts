@@ -49,6 +49,11 @@ async function adapterName(): Promise<string> {
   return [vendor, architecture, description].filter(Boolean).join(" ");
 }
 
+/** Lets messages in that came while the module was busy: an abort among them. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve));
+}
+
 function nameOf(source: string | Blob): string {
   const text = typeof source === "string" ? source : source instanceof File ? source.name : "model.gguf";
   return decodeURIComponent(text.split(/[?#]/)[0]?.split("/").pop() || "model.gguf");
@@ -106,14 +111,17 @@ export class Host {
       throwIfAborted(signal);
       engine = await WebEngine.loadGguf(name, blobReader(blob), adapter, context, uploaded);
     }
-    if (signal?.aborted) {
-      engine.free();
+    try {
+      await turn();
       throwIfAborted(signal);
+      report("compile", 0, 1, "compiling shaders");
+      await this.#warmUp(engine, signal);
+      report("compile", 1, 1, "ready");
+    } catch (thrown) {
+      engine.free();
+      throw thrown;
     }
     this.#engine = engine;
-    report("compile", 0, 1, "compiling shaders");
-    await this.#warmUp(engine);
-    report("compile", 1, 1, "ready");
     return JSON.parse(engine.info()) as EngineInfo;
   }
 
@@ -151,10 +159,14 @@ export class Host {
   }
 
   /** One short answer, so that shaders are compiled before the first request. */
-  async #warmUp(engine: WebEngine): Promise<void> {
+  async #warmUp(engine: WebEngine, signal: AbortSignal | undefined): Promise<void> {
     const prompt = Array.from({ length: 8 }, () => 0);
     engine.submit(false, JSON.stringify({ prompt, max_tokens: 2, temperature: 0, ignore_eos: true }), "warm-up", 0);
-    while (engine.hasWork()) await engine.step();
+    while (engine.hasWork()) {
+      await engine.step();
+      await turn();
+      throwIfAborted(signal);
+    }
   }
 
   #loaded(): WebEngine {

@@ -36,8 +36,9 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
-    let made =
-        web::bindings(run.ui, run.project, &module, &folder, &log).and_then(|()| client(run, &log));
+    let made = web::bindings(run.ui, run.project, &module, &folder, &log)
+        .and_then(|()| packages(run, "tests/browser", &log))
+        .and_then(|()| npm_package(run, &folder, &log));
     if let Err(error) = made {
         return Ok(Outcome::failed(format!("{error:#}"), Some(log)));
     }
@@ -64,7 +65,21 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
         .arg(&module)
         .arg("--shaders")
         .arg(&shaders);
-    let status = quiet(run.ui, "browser", &mut command, &log, true)?;
+    let mut status = quiet(run.ui, "browser", &mut command, &log, true)?;
+    if let Some(model) = &run.model {
+        let mut engine = child(run.project, "node");
+        engine
+            .current_dir(&tests)
+            .arg("engine.mjs")
+            .arg(run.project.root.join("web/dist"))
+            .arg(model)
+            .arg("--chromium")
+            .arg(setup::chromium()?);
+        let own = quiet(run.ui, "browser", &mut engine, &log, true)?;
+        if status.success() {
+            status = own;
+        }
+    }
     let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     let mut counts = Counts::of_log(&text);
     if status.success() && counts.failed == 0 && counts.passed > 0 {
@@ -105,9 +120,32 @@ fn write_shaders(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Installs the packages of `tests/browser` where their lock file has changed.
-fn client(run: &Run<'_>, log: &Path) -> Result<()> {
-    let tests = run.project.root.join("tests/browser");
+/// Builds the npm package around a module with its JavaScript side.
+fn npm_package(run: &Run<'_>, module: &Path, log: &Path) -> Result<()> {
+    let web = run.project.root.join("web");
+    let wasm = web.join("src/wasm");
+    if wasm.exists() {
+        fs::remove_dir_all(&wasm)?;
+    }
+    fs::create_dir_all(&wasm)?;
+    for entry in fs::read_dir(module)? {
+        let entry = entry?;
+        fs::copy(entry.path(), wasm.join(entry.file_name()))?;
+    }
+    packages(run, "web", log)?;
+    let npm = setup::npm().ok_or_else(|| anyhow!("no npm"))?;
+    let mut command = child(run.project, npm);
+    command.current_dir(&web).args(["run", "build"]);
+    let status = quiet(run.ui, "browser", &mut command, log, true)?;
+    if !status.success() {
+        bail!("npm run build: {}", describe(status));
+    }
+    Ok(())
+}
+
+/// Installs the packages of a folder where their lock file has changed.
+fn packages(run: &Run<'_>, folder: &str, log: &Path) -> Result<()> {
+    let tests = run.project.root.join(folder);
     let lock = fs::read(tests.join("package-lock.json"))?;
     let installed = tests.join("node_modules/.fireside-lock.json");
     if fs::read(&installed).is_ok_and(|seen| seen == lock) {
