@@ -481,6 +481,8 @@ impl ComputeDevice {
 
     /// Submissions to the queue so far, this call's own empty one included; `None` on the CPU.
     ///
+    /// An upper bound: wgpu numbers submissions that it prepares and then drops, too.
+    ///
     /// wgpu numbers submissions natively and shows the number only in a debug print.
     pub fn submissions(&self) -> Option<u64> {
         let index = self.queue.as_ref()?.submit([]);

@@ -1,6 +1,6 @@
 //! Fireside in the browser: the WASM surface over the engine, no inference logic of its own.
 //!
-//! [`WebEngine`] loads a model onto the browser's adapter and steps; what goes in and out of it is
+//! `WebEngine` loads a model onto the browser's adapter and steps; what goes in and out of it is
 //! JSON in OpenAI's shape, made and read by `fireside-openai`. On other targets the crate is empty.
 
 #[cfg(target_arch = "wasm32")]

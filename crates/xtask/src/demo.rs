@@ -39,7 +39,7 @@ pub(crate) fn run(project: &Project, options: &DemoOptions) -> Result<ExitCode> 
 fn build(ui: &Ui, project: &Project) -> Result<()> {
     let first = !project.binary("fireside").exists();
     let hint = if first {
-        ", the first time takes about ten minutes"
+        ", the first time takes about twenty minutes"
     } else {
         ""
     };
