@@ -48,17 +48,17 @@ fn axes(kernel: Kernel) -> Axes {
             &[
                 &[
                     (Constant::Lanes, 8),
-                    (Constant::RowGroups, 2),
+                    (Constant::RowGroupsOut, 1),
                     (Constant::Cols, 1),
                 ],
                 &[
                     (Constant::Lanes, 16),
-                    (Constant::RowGroups, 2),
+                    (Constant::RowGroupsOut, 1),
                     (Constant::Cols, 3),
                 ],
                 &[
                     (Constant::Lanes, 8),
-                    (Constant::RowGroups, 2),
+                    (Constant::RowGroupsOut, 1),
                     (Constant::Cols, 8),
                 ],
             ],
@@ -69,14 +69,14 @@ fn axes(kernel: Kernel) -> Axes {
             &[
                 &[
                     (Constant::Lanes, 32),
-                    (Constant::Rows, 2),
+                    (Constant::RowsOut, 1),
                     (Constant::Cols, 1),
                     (Constant::Splits, 8),
                     (Constant::Workgroup, 256),
                 ],
                 &[
                     (Constant::Lanes, 32),
-                    (Constant::Rows, 2),
+                    (Constant::RowsOut, 1),
                     (Constant::Cols, 4),
                     (Constant::Splits, 4),
                     (Constant::Workgroup, 128),
@@ -86,7 +86,7 @@ fn axes(kernel: Kernel) -> Axes {
         Kernel::LinearTile => (
             &[Flag::Glu, Flag::Bias, Flag::Residual],
             LAYOUTS,
-            &[&[(Constant::Lanes, 1), (Constant::Rows, 2)]],
+            &[&[(Constant::Lanes, 1), (Constant::RowsOut, 1)]],
         ),
         Kernel::RopeKv => (
             &[Flag::KvF16],
@@ -165,12 +165,12 @@ pub fn variants(kernel: Kernel) -> Vec<Variant> {
                         .constant(Constant::Parts, 8 / quads);
                 }
                 // A gate and its up row are two rows for one result.
-                let halve = |n: u32| if mask & glu_mask == 0 { n } else { n / 2 };
+                let doubled = |n: u32| if mask & glu_mask == 0 { n } else { 2 * n };
                 variant = variant
-                    .constant(Constant::RowsOut, halve(variant.get(Constant::Rows)))
+                    .constant(Constant::Rows, doubled(variant.get(Constant::RowsOut)))
                     .constant(
-                        Constant::RowGroupsOut,
-                        halve(variant.get(Constant::RowGroups)),
+                        Constant::RowGroups,
+                        doubled(variant.get(Constant::RowGroupsOut)),
                     )
                     .flag_if(Flag::RowQuads, kernel == Kernel::LinearLane);
                 for flag in *group {

@@ -7,17 +7,14 @@
 // tests/fixtures/smollm2-greedy.json.
 
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import os from "node:os";
+import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-import { chromium } from "playwright-core";
-
-import { FLAGS } from "./chromium.mjs";
+import { withPage } from "./chromium.mjs";
 import { serveFiles } from "./files.mjs";
-import { format } from "./report.mjs";
+import { conclude, exitWith } from "./report.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const MODEL = "/model.gguf";
@@ -213,47 +210,24 @@ async function main() {
     [MODEL]: model,
     "/broken.gguf": path.join(here, "package.json"),
   });
-  const profile = await mkdtemp(path.join(os.tmpdir(), "fireside-browser-"));
-  const said = [];
-  const checks = [];
-  const context = await chromium.launchPersistentContext(profile, {
-    executablePath: values.chromium,
-    headless: true,
-    args: FLAGS,
-  });
   try {
-    const page = await context.newPage();
-    page.setDefaultTimeout(10 * 60 * 1000);
-    page.on("console", (message) => said.push(`${message.type()}: ${message.text()}`));
-    page.on("pageerror", (error) => said.push(`error: ${error.message}`));
-    await page.goto(`${server.origin}/`);
-    for (const [name, check] of Object.entries(CHECKS)) {
-      try {
-        await check({ page, server, prompts });
-        checks.push({ name, why: null });
-      } catch (error) {
-        checks.push({ name, why: error.message.split("\n").slice(0, 6).join(" ") });
+    return await withPage(values.chromium, async ({ page, said }) => {
+      page.setDefaultTimeout(10 * 60 * 1000);
+      await page.goto(`${server.origin}/`);
+      const checks = [];
+      for (const [name, check] of Object.entries(CHECKS)) {
+        try {
+          await check({ page, server, prompts });
+          checks.push({ name, why: null });
+        } catch (error) {
+          checks.push({ name, why: error.message.split("\n").slice(0, 6).join(" ") });
+        }
       }
-    }
+      return conclude(checks, said);
+    });
   } finally {
-    await context.close();
     await server.close();
-    await rm(profile, { recursive: true, force: true });
   }
-  const { text, ok } = format(checks);
-  console.log(text);
-  if (!ok && said.length > 0) {
-    console.log(["the page's console:", ...said].join("\n"));
-  }
-  return ok ? 0 : 1;
 }
 
-main().then(
-  (code) => {
-    process.exitCode = code;
-  },
-  (error) => {
-    console.error(`error: ${error.message}`);
-    process.exitCode = 2;
-  },
-);
+exitWith(main);

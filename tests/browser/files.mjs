@@ -20,12 +20,13 @@ export const CSP =
 
 const PAGE = '<!doctype html><html lang="en"><head><title>test</title><link rel="icon" href="data:," /></head></html>';
 
-function locate(routes, pathname) {
+// The file behind an address, or null where there is none or it would lie outside its folder.
+export function locate(routes, pathname) {
   for (const [prefix, target] of Object.entries(routes)) {
     if (pathname === prefix) {
-      return target;
+      return prefix.endsWith("/") && prefix !== "/" ? null : target;
     }
-    if (prefix.endsWith("/") && pathname.startsWith(prefix)) {
+    if (prefix !== "/" && prefix.endsWith("/") && pathname.startsWith(prefix)) {
       let relative;
       try {
         relative = decodeURIComponent(pathname.slice(prefix.length));
@@ -40,7 +41,8 @@ function locate(routes, pathname) {
   return null;
 }
 
-// `routes` maps a path to a file, or a path that ends in a slash to a folder. `faults` may be
+// `routes` maps a path to a file (`/` too; without it an empty page is there), or a path that ends
+// in a slash to a folder. `faults` may be
 // changed while it serves: {status, ranges, cutAfter} by path.
 export async function serveFiles(routes, faults = {}) {
   const seen = [];
@@ -52,7 +54,7 @@ export async function serveFiles(routes, faults = {}) {
       response.writeHead(fault.status).end();
       return;
     }
-    if (pathname === "/") {
+    if (pathname === "/" && !routes["/"]) {
       response.writeHead(200, { "content-type": TYPES[".html"], "content-security-policy": CSP }).end(PAGE);
       return;
     }

@@ -5,7 +5,7 @@ import path from "node:path";
 import test from "node:test";
 
 import { LAUNCH_US, format, judge, wrappers } from "./report.mjs";
-import { locate, serve } from "./server.mjs";
+import { locate, serveFiles } from "./files.mjs";
 
 const good = {
   adapter: "a",
@@ -58,18 +58,20 @@ test("wrappers of exports are found by their name", () => {
 
 test("no address leads out of the folder", () => {
   const folder = path.resolve("some");
-  assert.equal(locate("/module/a.js", folder), path.join(folder, "a.js"));
+  const routes = { "/": "page.html", "/module/": folder };
+  assert.equal(locate(routes, "/module/a.js"), path.join(folder, "a.js"));
   for (const outside of ["/module/../b", "/module/%2e%2e/b", "/module/%zz", "/module/", "/b"]) {
-    assert.equal(locate(outside, folder), null, outside);
+    assert.equal(locate(routes, outside), null, outside);
   }
 });
 
 test("the page is served, and nothing for an unknown address", async () => {
-  const server = await serve(".");
+  const server = await serveFiles({ "/": "page.html", "/page.js": "page.js", "/module/": "." });
   try {
     const page = await fetch(`${server.origin}/`);
     assert.match(page.headers.get("content-type"), /html/);
-    assert.match(await page.text(), /runSmoke/);
+    assert.match(await page.text(), /page\.js/);
+    assert.match(await (await fetch(`${server.origin}/page.js`)).text(), /runSmoke/);
     assert.equal((await fetch(`${server.origin}/module/absent.wasm`)).status, 404);
   } finally {
     await server.close();

@@ -65,3 +65,26 @@ export function format(checks) {
   );
   return { text: lines.join("\n"), ok: failed.length === 0 };
 }
+
+// Prints checks, with what the page said where one failed, and gives the exit code.
+export function conclude(checks, said) {
+  const { text, ok } = format(checks);
+  console.log(text);
+  if (!ok && said.length > 0) {
+    console.log(["the page's console:", ...said].join("\n"));
+  }
+  return ok ? 0 : 1;
+}
+
+// Runs a script whose exit code is what it gives; 2 where it throws.
+export function exitWith(main) {
+  main().then(
+    (code) => {
+      process.exitCode = code;
+    },
+    (error) => {
+      console.error(`error: ${error.message}`);
+      process.exitCode = 2;
+    },
+  );
+}

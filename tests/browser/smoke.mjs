@@ -7,16 +7,16 @@
 // --linked names the module as the linker left it, whose names tell of export wrappers; --shaders a
 // folder of WGSL files that the browser must compile.
 
-import { mkdtemp, readFile, readdir, rm } from "node:fs/promises";
-import os from "node:os";
+import { readFile, readdir } from "node:fs/promises";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-import { chromium } from "playwright-core";
+import { withPage } from "./chromium.mjs";
+import { serveFiles } from "./files.mjs";
+import { compiled, conclude, exitWith, judge, wrappers } from "./report.mjs";
 
-import { FLAGS } from "./chromium.mjs";
-import { compiled, format, judge, wrappers } from "./report.mjs";
-import { serve } from "./server.mjs";
+const here = path.dirname(fileURLToPath(import.meta.url));
 
 // A software adapter compiles every shader on the CPU, on a machine that may be busy.
 const TIMEOUT = 10 * 60 * 1000;
@@ -53,37 +53,32 @@ async function shaderFiles(folder) {
 
 async function runInBrowser(folder, executablePath, shaders) {
   const glue = await glueOf(folder);
-  const server = await serve(folder);
-  const profile = await mkdtemp(path.join(os.tmpdir(), "fireside-browser-"));
-  const said = [];
-  let context;
+  const server = await serveFiles({
+    "/": path.join(here, "page.html"),
+    "/page.js": path.join(here, "page.js"),
+    "/module/": folder,
+  });
   try {
-    context = await chromium.launchPersistentContext(profile, {
-      executablePath,
-      headless: true,
-      args: FLAGS,
+    return await withPage(executablePath, async ({ context, page, said }) => {
+      try {
+        await page.goto(`${server.origin}/?module=${encodeURIComponent(`/module/${glue}`)}`);
+        const crashed = new Promise((_, reject) => {
+          page.once("crash", () => reject(new Error("the page crashed")));
+        });
+        const result = page.evaluate(() => window.runSmoke());
+        const report = await withTimeout(Promise.race([result, crashed]), said);
+        const heard = [...said];
+        // In its own page: what the smoke test did to its device must not matter here.
+        const other = await context.newPage();
+        await other.goto(`${server.origin}/`);
+        const rejected = await other.evaluate((list) => window.compileShaders(list), shaders);
+        return { report, rejected, said: heard };
+      } catch (error) {
+        throw new Error([error.message, ...said].join("\n"), { cause: error });
+      }
     });
-    const page = await context.newPage();
-    page.on("console", (message) => said.push(`${message.type()}: ${message.text()}`));
-    page.on("pageerror", (error) => said.push(`error: ${error.message}`));
-    await page.goto(`${server.origin}/?module=${encodeURIComponent(`/module/${glue}`)}`);
-    const crashed = new Promise((_, reject) => {
-      page.once("crash", () => reject(new Error("the page crashed")));
-    });
-    const result = page.evaluate(() => window.runSmoke());
-    const report = await withTimeout(Promise.race([result, crashed]), said);
-    const heard = [...said];
-    // In its own page: what the smoke test did to its device must not matter here.
-    const other = await context.newPage();
-    await other.goto(`${server.origin}/`);
-    const rejected = await other.evaluate((list) => window.compileShaders(list), shaders);
-    return { report, rejected, said: heard };
-  } catch (error) {
-    throw new Error([error.message, ...said].join("\n"), { cause: error });
   } finally {
-    await context?.close();
     await server.close();
-    await rm(profile, { recursive: true, force: true });
   }
 }
 
@@ -117,20 +112,7 @@ async function main() {
   } catch (error) {
     checks.push({ name: "smoke", why: error.message });
   }
-  const { text, ok } = format(checks);
-  console.log(text);
-  if (!ok && said.length > 0) {
-    console.log(["the page's console:", ...said].join("\n"));
-  }
-  return ok ? 0 : 1;
+  return conclude(checks, said);
 }
 
-main().then(
-  (code) => {
-    process.exitCode = code;
-  },
-  (error) => {
-    console.error(`error: ${error.message}`);
-    process.exitCode = 2;
-  },
-);
+exitWith(main);

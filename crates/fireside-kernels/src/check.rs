@@ -1,4 +1,4 @@
-//! The start-up test of an adapter: known products, which some drivers get wrong.
+//! A test of an adapter: known products, which some drivers get wrong. The browser runs it at start-up.
 
 use burn::tensor::{DType, Tensor, TensorData};
 

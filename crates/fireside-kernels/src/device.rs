@@ -392,7 +392,7 @@ impl ComputeDevice {
             .map_err(|error| refused(error.to_string()))?;
         let backend = adapter.get_info().backend;
         let burn = Device::wgpu_options()
-            // A step is below a thousand launches and must be one submit.
+            // A step is below a thousand launches, none of which is to be submitted before the read.
             .tasks_max(4096)
             .setup(WgpuSetup {
                 instance,

@@ -12,7 +12,7 @@ use crate::setup::{self, Part};
 use crate::{wasm, web};
 
 use super::counts::{Counts, failures};
-use super::steps::{WEB_CRATES, WEB_PROFILE};
+use super::steps::{WEB_CRATES, WEB_PROFILE, find_model};
 use super::{Outcome, Run};
 
 /// Builds the bindings and runs the tests of `tests/browser`.
@@ -66,6 +66,7 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
         .arg("--shaders")
         .arg(&shaders);
     let mut status = quiet(run.ui, "browser", &mut command, &log, true)?;
+    let lacking = find_model(run);
     if let Some(model) = &run.model {
         let mut engine = child(run.project, "node");
         engine
@@ -82,11 +83,22 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
     }
     let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     let mut counts = Counts::of_log(&text);
+    if run.model.is_none() {
+        counts.skipped += 1;
+    }
     if status.success() && counts.failed == 0 && counts.passed > 0 {
         let adapter = text.lines().find_map(|line| line.strip_prefix("adapter: "));
         return Ok(Outcome::Passed {
             counts,
-            note: format!("{counts}; {}", adapter.unwrap_or_default()),
+            note: [
+                Some(counts.to_string()),
+                adapter.map(str::to_owned),
+                lacking,
+            ]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join("; "),
         });
     }
     counts.failed = counts.failed.max(1);

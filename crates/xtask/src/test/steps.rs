@@ -158,6 +158,18 @@ fn model(run: &mut Run<'_>) -> Result<Outcome> {
     })
 }
 
+/// Looks for the model where no step has yet, and says why there is none.
+pub(super) fn find_model(run: &mut Run<'_>) -> Option<String> {
+    if run.model_tried {
+        return None;
+    }
+    match resolve_model(run) {
+        Ok(path) => run.model = Some(path),
+        Err(error) => return Some(format!("without the default model: {error:#}")),
+    }
+    None
+}
+
 /// The model of the tests: the one named in the environment, else what `fireside fetch` prints.
 fn resolve_model(run: &Run<'_>) -> Result<PathBuf> {
     if let Some(named) = std::env::var_os("FIRESIDE_TEST_GGUF").filter(|value| !value.is_empty()) {
@@ -211,12 +223,7 @@ fn resolve_model(run: &Run<'_>) -> Result<PathBuf> {
 
 fn test(run: &mut Run<'_>) -> Result<Outcome> {
     let mut remarks = Vec::new();
-    if !run.model_tried {
-        match resolve_model(run) {
-            Ok(path) => run.model = Some(path),
-            Err(error) => remarks.push(format!("without the default model: {error:#}")),
-        }
-    }
+    remarks.extend(find_model(run));
     let log = run.project.log("test");
     let skips = run.project.logs.join("skips.txt");
     fs::write(&skips, "")?;
