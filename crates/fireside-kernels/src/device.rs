@@ -5,6 +5,7 @@ use burn::tensor::wgpu::WgpuSetup;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::params::Profile;
+use crate::record::Recorder;
 
 /// What went wrong while a device was opened.
 #[derive(Debug, thiserror::Error)]
@@ -217,7 +218,7 @@ pub struct ComputeDevice {
     burn: Device,
     adapter: Option<AdapterReport>,
     profile: Profile,
-    queue: Option<wgpu::Queue>,
+    recorder: Option<Recorder>,
 }
 
 /// The APIs asked, in order: GL only where nothing else answers, since probing it can print
@@ -291,7 +292,7 @@ impl ComputeDevice {
                 software: true,
                 subgroups: false,
             },
-            queue: None,
+            recorder: None,
         }
     }
 
@@ -391,6 +392,7 @@ impl ComputeDevice {
             .await
             .map_err(|error| refused(error.to_string()))?;
         let backend = adapter.get_info().backend;
+        let recorder = Recorder::new(device.clone(), queue.clone());
         let burn = Device::wgpu_options()
             // A step is below a thousand launches, none of which is to be submitted before the read.
             .tasks_max(4096)
@@ -398,7 +400,7 @@ impl ComputeDevice {
                 instance,
                 adapter,
                 device,
-                queue: queue.clone(),
+                queue,
                 backend,
             })
             .init()
@@ -408,7 +410,7 @@ impl ComputeDevice {
             burn,
             adapter: Some(report),
             profile,
-            queue: Some(queue),
+            recorder: Some(recorder),
         })
     }
 
@@ -417,6 +419,10 @@ impl ComputeDevice {
     pub fn with_profile(mut self, profile: Profile) -> Self {
         self.profile = profile;
         self
+    }
+
+    pub(crate) fn recorder(&self) -> Option<&Recorder> {
+        self.recorder.as_ref()
     }
 
     /// Burn's device.
@@ -474,24 +480,12 @@ impl ComputeDevice {
     ///
     /// The failure of an earlier launch.
     pub fn flush(&self) -> Result<(), DeviceError> {
+        if self.adapter.is_some() {
+            crate::counters::submits(1);
+        }
         self.burn.flush().map_err(|error| DeviceError::Read {
             reason: error.to_string(),
         })
-    }
-
-    /// Submissions to the queue so far, this call's own empty one included; `None` on the CPU.
-    ///
-    /// An upper bound: wgpu numbers submissions that it prepares and then drops, too.
-    ///
-    /// wgpu numbers submissions natively and shows the number only in a debug print.
-    pub fn submissions(&self) -> Option<u64> {
-        let index = self.queue.as_ref()?.submit([]);
-        format!("{index:?}")
-            .chars()
-            .filter(char::is_ascii_digit)
-            .collect::<String>()
-            .parse()
-            .ok()
     }
 
     /// Uploads words as a tensor.
@@ -519,6 +513,7 @@ pub async fn read_words<const D: usize>(tensor: Tensor<D, Int>) -> Result<Vec<u3
         .await
         .map_err(|e| failed(e.to_string()))?;
     crate::counters::read(data.num_elements() * 4);
+    crate::counters::submits(2);
     data.try_into_vec().map_err(|e| failed(format!("{e:?}")))
 }
 
@@ -534,5 +529,6 @@ pub async fn read_floats<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, 
         .await
         .map_err(|e| failed(e.to_string()))?;
     crate::counters::read(data.num_elements() * 4);
+    crate::counters::submits(2);
     data.try_into_vec().map_err(|e| failed(format!("{e:?}")))
 }
