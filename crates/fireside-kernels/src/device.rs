@@ -425,6 +425,16 @@ impl ComputeDevice {
         self.recorder.as_ref()
     }
 
+    /// The same device with a smaller limit on bindings, in bytes: what a lesser adapter would take.
+    /// Nothing changes on the CPU, which has no bindings.
+    #[must_use]
+    pub fn with_max_binding(mut self, bytes: u64) -> Self {
+        if let Some(adapter) = &mut self.adapter {
+            adapter.max_binding = adapter.max_binding.min(bytes);
+        }
+        self
+    }
+
     /// Burn's device.
     pub fn burn(&self) -> &Device {
         &self.burn
@@ -531,4 +541,56 @@ pub async fn read_floats<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, 
     crate::counters::read(data.num_elements() * 4);
     crate::counters::submits(2);
     data.try_into_vec().map_err(|e| failed(format!("{e:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> AdapterReport {
+        AdapterReport {
+            index: 0,
+            name: "a small one".into(),
+            kind: "integrated-gpu",
+            driver: String::new(),
+            backend: "vulkan".into(),
+            software: false,
+            f16: false,
+            subgroup_lanes: 0,
+            max_binding: 128 << 20,
+            max_buffer: 256 << 20,
+            max_invocations: 256,
+            workgroup_memory: 16384,
+            storage_buffers: 8,
+        }
+    }
+
+    #[test]
+    fn an_adapter_of_the_base_limits_will_do() {
+        assert!(report().check().is_ok());
+    }
+
+    #[test]
+    fn an_adapter_below_a_limit_is_refused_by_the_limits_name() {
+        let small: [(fn(&mut AdapterReport), &str); 4] = [
+            (|r| r.max_invocations = 128, "invocations per workgroup 128"),
+            (
+                |r| r.workgroup_memory = 8192,
+                "bytes of workgroup memory 8192",
+            ),
+            (|r| r.storage_buffers = 4, "storage buffers per stage 4"),
+            (
+                |r| r.max_binding = 1 << 20,
+                "bytes per storage binding 1048576",
+            ),
+        ];
+        for (shrink, says) in small {
+            let mut report = report();
+            shrink(&mut report);
+            let error = report.check().unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+            assert!(error.contains("\"a small one\""), "{error}");
+            assert!(error.contains("--device cpu"), "{error}");
+        }
+    }
 }
