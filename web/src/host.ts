@@ -3,6 +3,7 @@
  * Runs in a worker, or in the page.
  */
 import init, { Sha256, WebEngine } from "./wasm/fireside_web.js";
+import { adapterName, openAdapter } from "./adapter.js";
 import { download, drain, type DownloadOptions } from "./download.js";
 import { FiresideError, throwIfAborted, toError, type ErrorObject } from "./errors.js";
 import { findModel } from "./models.js";
@@ -29,24 +30,6 @@ function startModule(url: string | undefined): Promise<void> {
   })();
   ready.catch(() => (ready = undefined));
   return ready;
-}
-
-async function adapterName(): Promise<string> {
-  if (!("gpu" in navigator) || !navigator.gpu) {
-    throw new FiresideError(
-      "no_adapter",
-      "this browser has no WebGPU: use a current Chrome, Edge, Safari or Firefox, over https or on localhost",
-    );
-  }
-  const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
-  if (!adapter) {
-    throw new FiresideError(
-      "no_adapter",
-      "no GPU adapter: switch on hardware acceleration in the browser's settings and update the GPU's driver",
-    );
-  }
-  const { vendor, architecture, description } = adapter.info;
-  return [vendor, architecture, description].filter(Boolean).join(" ");
 }
 
 /** Lets messages in that came while the module was busy: an abort among them. */
@@ -86,7 +69,7 @@ export class Host {
       onProgress({ phase, progress, loaded, total, timeElapsed, text, ...(file === undefined ? {} : { file }) });
     };
     await startModule(options.wasmUrl);
-    const adapter = await adapterName();
+    const adapter = adapterName(await openAdapter());
     throwIfAborted(signal);
     const fetching = (file: string, sha256?: string): DownloadOptions => ({
       signal,

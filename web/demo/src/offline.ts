@@ -1,0 +1,29 @@
+/** The service worker: the page without a network, and new versions of it. */
+import { toast } from "./dom.js";
+
+/** Installs it, and offers a new version when one is there. */
+export async function setUpOffline(): Promise<void> {
+  if (!("serviceWorker" in navigator) || import.meta.env.DEV) return;
+  let registration: ServiceWorkerRegistration;
+  try {
+    registration = await navigator.serviceWorker.register(new URL("./sw.js", document.baseURI));
+  } catch {
+    // A page in a private window or under an odd policy works with the network only.
+    return;
+  }
+  const offer = (next: ServiceWorker) => {
+    const take = () => {
+      navigator.serviceWorker.addEventListener("controllerchange", () => location.reload(), { once: true });
+      next.postMessage("take-over");
+    };
+    toast("A new version of this page is ready.", { label: "Reload", run: take }, true);
+  };
+  const watch = (next: ServiceWorker) => {
+    next.addEventListener("statechange", () => {
+      // Without one before it, it is the first and takes over by itself.
+      if (next.state === "installed" && navigator.serviceWorker.controller) offer(next);
+    });
+  };
+  if (registration.waiting) offer(registration.waiting);
+  registration.addEventListener("updatefound", () => registration.installing && watch(registration.installing));
+}
