@@ -97,7 +97,8 @@ export class Embers {
         const flicker = this.#lively ? 0.12 * Math.sin(this.#time * (2 + 3 * grain) + grain * 40) : 0;
         const tongue = 0.75 + 0.25 * Math.sin(column * 0.55 + this.#time * 1.3) * Math.cos(column * 0.21 - this.#time * 0.7);
         const heat = hill * (1 - up / (reach * tongue * (0.35 + 0.65 * hill) + 0.02)) * (0.35 + 0.65 * strength) + flicker * hill;
-        const value = heat + (grain - 0.62) * 0.55;
+        // Away from the middle the fire is low.
+        const value = heat + (grain - 0.6) * 0.5 - up * (1 - hill) * 0.9;
         if (value <= 0.02) continue;
         const colour = this.#colours[Math.min(4, Math.floor(value * 6))];
         context.globalAlpha = Math.min(1, 0.25 + value * 1.4) * (1 - up * 0.5);

@@ -2,7 +2,7 @@
 import { knownModels, type FiresideError } from "fireside-llm";
 
 import { Chat } from "./chat.js";
-import { announce, byId, icon, toast } from "./dom.js";
+import { announce, byId, h, icon, toast } from "./dom.js";
 import { Embers } from "./embers.js";
 import { Notices } from "./notices.js";
 import { setUpOffline } from "./offline.js";
@@ -117,6 +117,7 @@ function newChat(): void {
 
 /** Lets the field grow with what is in it. */
 function fit(): void {
+  byId<HTMLButtonElement>("send").disabled = prompt.value.trim() === "" || session.status === "loading";
   prompt.rows = Math.min(8, Math.max(1, prompt.value.split("\n").length));
 }
 
@@ -133,17 +134,14 @@ function showStatus(): void {
   const { status, choice } = session;
   document.documentElement.dataset["status"] = status;
   const last = loadLastModel();
-  byId("model-name").textContent = status === "loading" ? `loading ${choice?.label ?? ""}` : (choice?.label ?? "none yet");
+  byId("model-name").textContent = status === "loading" ? `loading ${choice?.label ?? ""}` : (choice?.label ?? "choose one");
   byId("send").hidden = status === "answering";
   byId("stop").hidden = status !== "answering";
-  byId<HTMLButtonElement>("send").disabled = status === "loading";
-  prompt.placeholder = status === "empty" && !last ? "Choose a model, then write here" : "Write a message";
-  byId("hint").textContent =
-    status === "answering"
-      ? "Escape stops the answer."
-      : status === "empty" && last
-        ? `Sending loads ${last.label} from this device first.`
-        : "Enter sends, Shift+Enter begins a new line. It all stays on this device.";
+  prompt.placeholder = status === "empty" && !last ? "Choose a model first" : "Write a message";
+  const keys = status === "answering" ? "Escape stops the answer. " : "Enter sends, Shift+Enter begins a new line. ";
+  const rest = status === "empty" && last ? `Sending loads ${last.label} first.` : "It all stays on this device.";
+  byId("hint").replaceChildren(h("span", { class: "keys" }, keys), rest);
+  fit();
   const heat = { empty: 0.3, loading: 0.3, ready: 0.72, answering: 0.9 }[status];
   embers.burn(heat, status === "loading" || status === "answering");
   if (chat.length === 0) void welcome.show();
@@ -177,6 +175,7 @@ function setUpComposer(): void {
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     if (session.status === "answering") session.stop();
+    else if (panel.current !== null) panel.close();
     else notices.clear();
   });
 }
@@ -224,6 +223,7 @@ setUpComposer();
 setUpFiles();
 showStatus();
 showThread();
+if (chat.length > 0) scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" });
 void setUpOffline();
 
 // A model whose name is no longer known cannot be loaded again.

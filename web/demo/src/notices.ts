@@ -49,11 +49,10 @@ export class Notices {
           { class: "notice-head" },
           icon("warn"),
           h("h2", {}, title),
-          h("code", { class: "code-chip" }, error.code),
           h("button", { type: "button", class: "icon-button", "aria-label": "Dismiss", title: "Dismiss", onclick: () => this.clear() }, icon("close")),
         ),
         h("p", {}, next),
-        h("p", { class: "notice-message" }, error.message),
+        h("p", { class: "notice-message" }, h("code", { class: "code-chip" }, error.code), " ", error.message),
         h("div", { class: "row" }, ...buttons, copying),
       ),
     );

@@ -48,8 +48,8 @@ export class Panel {
     });
     this.#wide.addEventListener("change", () => {
       if (!this.#dialog.open) return;
+      this.#dialog.addEventListener("close", () => this.#show(), { once: true });
       this.#dialog.close();
-      this.#show();
     });
   }
 
@@ -90,7 +90,10 @@ export class Panel {
     }
     this.#body.setAttribute("aria-labelledby", `tab-${id}`);
     const place = h("div", { class: "tab" });
+    const hadFocus = this.#body.contains(document.activeElement);
     this.#body.replaceChildren(place);
+    // What had it is gone.
+    if (hadFocus) this.#body.focus({ preventScroll: true });
     this.#tabs.find((tab) => tab.id === id)?.show(place);
   }
 

@@ -21,11 +21,11 @@ export function findings(report: AdapterReport): { mark: Mark; what: string; mea
         }
       : { mark: "good", what: "Hardware GPU", meaning: "The browser has given this page the GPU." },
     has("shader-f16")
-      ? { mark: "good", what: "shader-f16", meaning: "16-bit floats in shaders are there." }
+      ? { mark: "good", what: "shader-f16", meaning: "The adapter has 16-bit floats in shaders. Fireside does not need them." }
       : {
           mark: "note",
           what: "No shader-f16",
-          meaning: "16-bit floats in shaders are missing. Everything works without them, and nothing is to be done: sums are in 32 bits.",
+          meaning: "Not needed: Fireside computes with 32-bit floats.",
         },
     has("subgroups")
       ? { mark: "good", what: "Subgroups", meaning: "The adapter has them. In browsers Fireside uses workgroup memory instead." }
