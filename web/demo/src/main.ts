@@ -134,7 +134,7 @@ function showStatus(): void {
   const { status, choice } = session;
   document.documentElement.dataset["status"] = status;
   const last = loadLastModel();
-  byId("model-name").textContent = status === "loading" ? `loading ${choice?.label ?? ""}` : (choice?.label ?? "choose one");
+  byId("model-name").textContent = status === "loading" ? `loading ${choice?.label ?? ""}` : (choice?.label ?? "choose a model");
   byId("send").hidden = status === "answering";
   byId("stop").hidden = status !== "answering";
   prompt.placeholder = status === "empty" && !last ? "Choose a model first" : "Write a message";
