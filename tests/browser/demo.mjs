@@ -6,8 +6,9 @@
 // PAGE is the built page's folder (web/demo/dist). Without a model, what needs one is skipped.
 
 import assert from "node:assert/strict";
-import { mkdir, readFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
+import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -70,6 +71,8 @@ async function inEveryLook(page, check) {
     for (const colorScheme of ["light", "dark"]) {
       await page.setViewportSize(viewport);
       await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+      // Until the new colours are on the screen.
+      await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
       await check(`${size} ${colorScheme}`);
     }
   }
@@ -92,7 +95,7 @@ async function keep(page, turns) {
   await page.reload();
 }
 
-/** Checks by name; those of MODEL_CHECKS need the model, and come in this order. */
+/** Checks that need no model. */
 const CHECKS = {
   async "the first visit offers a model"({ page, shot }) {
     await page.waitForSelector("#start");
@@ -146,7 +149,11 @@ const CHECKS = {
     }));
     assert.equal(found.hurt, null);
     assert.equal(found.forbidden, 0);
-    assert.deepEqual(found.links, [["https://example.org/", "noopener noreferrer nofollow"]]);
+    const rel = "noopener noreferrer nofollow";
+    assert.deepEqual(found.links, [
+      ["https://example.org/", rel],
+      ["https://example.org/x.png", rel],
+    ]);
     assert.match(found.code, /<script>/);
     assert.match(found.stats, /cut off/);
     assert.match(found.bubble, /^<img/);
@@ -166,6 +173,24 @@ const CHECKS = {
     await accessible(page, "error");
     await shot("error");
     await page.click(".notice [aria-label=Dismiss]");
+  },
+
+  async "a new version is offered and takes over whole"({ page, folder }) {
+    await page.evaluate(() => navigator.serviceWorker.ready);
+    const names = () => page.evaluate(() => caches.keys().then((all) => all.filter((name) => name.startsWith("fireside-demo-"))));
+    const [before] = await names();
+    const file = path.join(folder, "sw.js");
+    const worker = await readFile(file, "utf8");
+    const version = before.slice("fireside-demo-".length);
+    assert.ok(worker.includes(version));
+    await writeFile(file, worker.replaceAll(version, "next"));
+    await page.evaluate(() => navigator.serviceWorker.getRegistration().then((one) => one.update()));
+    await page.waitForSelector(".toast button");
+    const loaded = page.waitForEvent("load");
+    await page.click(".toast button");
+    await loaded;
+    await page.waitForSelector("#start");
+    assert.deepEqual(await names(), ["fireside-demo-next"]);
   },
 
   async "settings and theme are remembered"({ page }) {
@@ -192,6 +217,7 @@ const CHECKS = {
   },
 };
 
+/** Checks that need the model. */
 const MODEL_CHECKS = {
   async "a load can be cancelled, and goes on from there"({ page, server, origin, shot }) {
     const url = new URL(MODEL, origin).href;
@@ -296,8 +322,11 @@ async function main() {
   if (positionals.length !== 1) {
     throw new Error("usage: node demo.mjs PAGE [--model MODEL.gguf] [--chromium PATH] [--shots FOLDER]");
   }
+  // A copy, so that a new version can be put in its place.
+  const folder = await mkdtemp(path.join(os.tmpdir(), "fireside-demo-"));
+  await cp(positionals[0], folder, { recursive: true });
   const server = await serveFiles({
-    "/demo/": positionals[0],
+    "/demo/": folder,
     [MODEL]: values.model ?? path.join(here, "package.json"),
   });
   if (values.shots) await mkdir(values.shots, { recursive: true });
@@ -318,7 +347,7 @@ async function main() {
       const checks = [];
       const run = async (name, check) => {
         try {
-          await check({ context, page, server, origin, shot });
+          await check({ context, page, server, folder, origin, shot });
           checks.push({ name, why: null });
         } catch (error) {
           await shot("failure");
@@ -337,6 +366,7 @@ async function main() {
     });
   } finally {
     await server.close();
+    await rm(folder, { recursive: true, force: true });
   }
 }
 

@@ -1,7 +1,7 @@
 /** The conversation: turns on the page, the answer as it comes, and what can be done with them. */
 import type { FiresideError } from "fireside-llm";
 
-import { announce, byId, copy, h, icon } from "./dom.js";
+import { announce, byId, copy, h, icon, toast } from "./dom.js";
 import { count, rate, seconds } from "./format.js";
 import { MarkdownView } from "./markdown.js";
 import { asError, type Session } from "./session.js";
@@ -153,7 +153,7 @@ export class Chat {
   }
 
   #changed(): void {
-    saveTurns(this.#turns);
+    if (!saveTurns(this.#turns)) toast("The browser has no room to keep this conversation for the next visit.");
     this.#render();
     this.#hooks.onChange();
   }

@@ -33,7 +33,7 @@ const panel = new Panel(
   [
     { id: "models", label: "Model", show: modelsTab({ session, load, pickFile }) },
     { id: "settings", label: "Settings", show: settingsTab({ settings, onChange: () => saveSettings(settings) }) },
-    { id: "gpu", label: "GPU", show: gpuTab(session, () => {}) },
+    { id: "gpu", label: "GPU", show: gpuTab(session) },
     { id: "bench", label: "Bench", show: benchTab(session, showError) },
     { id: "storage", label: "Storage", show: storageTab(() => void welcome.show()) },
   ],
@@ -81,6 +81,7 @@ async function loadThen(choice: Choice): Promise<boolean> {
     await session.load(choice, settings);
   } catch (thrown) {
     const error = asError(thrown);
+    if (error.code === "aborted" && session.status !== "empty") return false;
     if (error.code === "aborted") toast("Cancelled. What has arrived is kept, and the next load goes on from there.");
     else notices.show(error, () => void loadThen(choice));
     return false;

@@ -4,7 +4,20 @@ import { Marked, type Token, type TokensList } from "marked";
 
 import { copy, h, icon } from "./dom.js";
 
-const marked = new Marked({ gfm: true, breaks: true, async: false });
+const escape = (text: string) =>
+  text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
+
+const marked = new Marked({
+  gfm: true,
+  breaks: true,
+  async: false,
+  renderer: {
+    // Tags of an answer are text: a person asked for them, or they mean nothing.
+    html: ({ text }) => (/^<br\s*\/?>$/i.test(text.trim()) ? "<br>" : escape(text)),
+    // A picture would be a request to some host.
+    image: ({ href, text }) => `<a href="${escape(href)}">${escape(text || href)}</a>`,
+  },
+});
 
 /** What an answer may hold: text with structure, and nothing that loads or runs. */
 const ALLOWED = {

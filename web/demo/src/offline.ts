@@ -4,6 +4,8 @@ import { toast } from "./dom.js";
 /** Installs it, and offers a new version when one is there. */
 export async function setUpOffline(): Promise<void> {
   if (!("serviceWorker" in navigator) || import.meta.env.DEV) return;
+  let controlled = navigator.serviceWorker.controller !== null;
+  let takes = false;
   let registration: ServiceWorkerRegistration;
   try {
     registration = await navigator.serviceWorker.register(new URL("./sw.js", document.baseURI));
@@ -13,11 +15,17 @@ export async function setUpOffline(): Promise<void> {
   }
   const offer = (next: ServiceWorker) => {
     const take = () => {
-      navigator.serviceWorker.addEventListener("controllerchange", () => location.reload(), { once: true });
+      takes = true;
       next.postMessage("take-over");
     };
     toast("A new version of this page is ready.", { label: "Reload", run: take }, true);
   };
+  navigator.serviceWorker.addEventListener("controllerchange", () => {
+    // The first one takes over a page of its own version.
+    if (!controlled) controlled = true;
+    else if (takes) location.reload();
+    else toast("This page was renewed in another tab.", { label: "Reload", run: () => location.reload() }, true);
+  });
   const watch = (next: ServiceWorker) => {
     next.addEventListener("statechange", () => {
       // Without one before it, it is the first and takes over by itself.

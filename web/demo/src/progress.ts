@@ -57,7 +57,8 @@ export function showProgress(session: Session, place: HTMLElement): void {
   };
   session.on("status", () => {
     const loading = session.status === "loading";
-    if (loading && place.hidden) begin();
+    // Another model may be chosen while one loads.
+    if (loading && (place.hidden || session.progress === undefined)) begin();
     place.hidden = !loading;
   });
   session.on("progress", () => {

@@ -84,21 +84,30 @@ export class Session {
     try {
       // Asked before the download, so that the browser does not clear it away under pressure.
       await navigator.storage?.persist?.().catch(() => false);
-      this.#engine = await CreateEngine(choice.source as ModelSource, {
+      const engine = await CreateEngine(choice.source as ModelSource, {
         signal: controller.signal,
         initProgressCallback: (progress) => {
+          if (this.#loading !== controller) return;
           this.progress = progress;
           this.#tell("progress");
         },
         ...(settings.contextSize > 0 ? { contextSize: settings.contextSize } : {}),
       });
+      if (this.#loading !== controller) {
+        await engine.unload();
+        throw new FiresideError("aborted", "another model was chosen");
+      }
+      this.#loading = undefined;
+      this.#engine = engine;
       this.#become("ready");
     } catch (thrown) {
-      this.choice = undefined;
-      this.#become("empty");
+      // A later load goes on.
+      if (this.#loading === controller) {
+        this.#loading = undefined;
+        this.choice = undefined;
+        this.#become("empty");
+      }
       throw asError(thrown);
-    } finally {
-      if (this.#loading === controller) this.#loading = undefined;
     }
   }
 
@@ -110,6 +119,7 @@ export class Session {
   /** Gives the model's memory back. */
   async unload(): Promise<void> {
     this.cancelLoad();
+    this.#loading = undefined;
     const engine = this.#engine;
     if (!engine) return;
     this.#engine = undefined;

@@ -30,6 +30,8 @@ function set(title: string, text: string, ...body: Node[]): void {
 
 export class Welcome {
   readonly #actions: WelcomeActions;
+  /** What the page says before anything is known. */
+  readonly #greeting = { title: byId("welcome-title").textContent, text: byId("welcome-text").textContent };
   #adapter: Promise<AdapterReport> | undefined;
 
   constructor(actions: WelcomeActions) {
@@ -60,9 +62,7 @@ export class Welcome {
 
   async #showModels(): Promise<void> {
     const { session, load, pickFile, openModels, openGpu } = this.#actions;
-    const title = "A language model by your own fire.";
-    const text = "It runs in this tab, on your own GPU. What you write stays on this device.";
-    if (byId("welcome-title").textContent === "") set(title, text);
+    const { title, text } = this.#greeting;
     const last = loadLastModel();
     const [first] = await shelves();
     this.#adapter ??= adapterReport();

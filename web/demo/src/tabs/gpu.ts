@@ -66,7 +66,7 @@ function loaded(info: EngineInfo): HTMLElement[] {
   ];
 }
 
-export function gpuTab(session: Session, showError: (error: ReturnType<typeof asError>) => void) {
+export function gpuTab(session: Session) {
   return (place: HTMLElement): void => {
     place.append(h("p", { class: "help" }, "Asking the browser…"));
     const fill = async () => {
@@ -80,7 +80,6 @@ export function gpuTab(session: Session, showError: (error: ReturnType<typeof as
           h("p", {}, error.message),
           h("p", { class: "help" }, isSecureContext ? "Chrome tells more under chrome://gpu." : "This page is not in a secure context: open it over https or on localhost."),
         );
-        showError(error);
         return;
       }
       const { vendor, architecture, device, description, software, features, limits } = report;
