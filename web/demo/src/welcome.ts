@@ -2,8 +2,8 @@
 import { adapterReport, type AdapterReport } from "fireside-llm";
 
 import { byId, h, icon } from "./dom.js";
-import { bytes } from "./format.js";
-import { shelves } from "./library.js";
+import { bytes, sentence } from "./format.js";
+import { kept, shelves } from "./library.js";
 import { asError, type Choice, type Session } from "./session.js";
 import { loadLastModel } from "./store.js";
 
@@ -64,7 +64,7 @@ export class Welcome {
     const { session, load, pickFile, openModels, openGpu } = this.#actions;
     const { title, text } = this.#greeting;
     const last = loadLastModel();
-    const [first] = await shelves();
+    const [[first], all] = await Promise.all([shelves(), kept()]);
     this.#adapter ??= adapterReport();
     const failure = await this.#adapter.then(() => null, asError);
     if (failure) this.#adapter = undefined;
@@ -72,21 +72,22 @@ export class Welcome {
     if (failure) {
       const more = h("button", { type: "button", class: "button", onclick: openGpu }, "What is missing");
       const again = h("button", { type: "button", class: "button", onclick: () => void this.show() }, "Look again");
-      const note = h("div", { class: "start-card" }, h("h2", {}, "No GPU to run on"), h("p", {}, failure.message), h("div", { class: "row" }, more, again));
+      const note = h("div", { class: "start-card" }, h("h2", {}, "No GPU to run on"), h("p", {}, sentence(failure.message)), h("div", { class: "row" }, more, again));
       set(title, text, note);
       return;
     }
     if (!first) return;
-    const { model, kept } = first;
+    const { model, kept: copy } = first;
     const isOther = last !== null && last.source !== model.id;
+    const isKept = isOther ? all.some((one) => one.url === last.source && one.complete) : copy?.complete === true;
     const choice: Choice = isOther ? last : { source: model.id, label: model.label };
-    const ready = isOther || kept?.complete === true;
-    const cost = ready ? "Starts from this device." : `${bytes(model.size)}, downloaded once and kept on this device.`;
+    const size = isOther ? "To be downloaded again" : `${bytes(model.size)}, downloaded once`;
+    const cost = isKept ? "It is on this device." : `${size} and kept on this device.`;
     const card = h(
       "div",
       { class: "start-card" },
-      h("div", { class: "start-text" }, h("h2", {}, choice.label), h("p", {}, isOther ? "The model of last time." : cost)),
-      h("button", { type: "button", class: "button primary large", id: "start", onclick: () => load(choice) }, ready ? "Start" : "Download and start"),
+      h("div", { class: "start-text" }, h("h2", {}, choice.label), h("p", {}, cost)),
+      h("button", { type: "button", class: "button primary large", id: "start", onclick: () => load(choice) }, isKept ? "Start" : "Download and start"),
     );
     const ways = h(
       "div",

@@ -2,7 +2,7 @@
 import { adapterReport, type AdapterReport, type EngineInfo } from "fireside-llm";
 
 import { h } from "../dom.js";
-import { bytes } from "../format.js";
+import { bytes, sentence } from "../format.js";
 import { asError, type Session } from "../session.js";
 
 type Mark = "good" | "note" | "bad";
@@ -77,7 +77,7 @@ export function gpuTab(session: Session) {
         const error = asError(thrown);
         place.replaceChildren(
           h("h3", {}, "No GPU to run on"),
-          h("p", {}, error.message),
+          h("p", {}, sentence(error.message)),
           h("p", { class: "help" }, isSecureContext ? "Chrome tells more under chrome://gpu." : "This page is not in a secure context: open it over https or on localhost."),
         );
         return;
