@@ -185,9 +185,9 @@ const CHECKS = {
     assert.ok(worker.includes(version));
     await writeFile(file, worker.replaceAll(version, "next"));
     await page.evaluate(() => navigator.serviceWorker.getRegistration().then((one) => one.update()));
-    await page.waitForSelector(".toast button");
+    await page.waitForSelector(".toast >> text=new version");
     const loaded = page.waitForEvent("load");
-    await page.click(".toast button");
+    await page.click(".toast >> text=Reload");
     await loaded;
     await page.waitForSelector("#start");
     assert.deepEqual(await names(), ["fireside-demo-next"]);

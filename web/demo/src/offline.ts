@@ -4,15 +4,15 @@ import { toast } from "./dom.js";
 /** Installs it, and offers a new version when one is there. */
 export async function setUpOffline(): Promise<void> {
   if (!("serviceWorker" in navigator) || import.meta.env.DEV) return;
-  let controlled = navigator.serviceWorker.controller !== null;
+  const { serviceWorker } = navigator;
+  let isControlled = serviceWorker.controller !== null;
   let takes = false;
-  let registration: ServiceWorkerRegistration;
-  try {
-    registration = await navigator.serviceWorker.register(new URL("./sw.js", document.baseURI));
-  } catch {
-    // A page in a private window or under an odd policy works with the network only.
-    return;
-  }
+  serviceWorker.addEventListener("controllerchange", () => {
+    if (takes) location.reload();
+    // The first one takes over a page of its own version.
+    else if (isControlled) toast("This page was renewed in another tab.", { label: "Reload", run: () => location.reload() }, true);
+    isControlled = true;
+  });
   const offer = (next: ServiceWorker) => {
     const take = () => {
       takes = true;
@@ -20,18 +20,19 @@ export async function setUpOffline(): Promise<void> {
     };
     toast("A new version of this page is ready.", { label: "Reload", run: take }, true);
   };
-  navigator.serviceWorker.addEventListener("controllerchange", () => {
-    // The first one takes over a page of its own version.
-    if (!controlled) controlled = true;
-    else if (takes) location.reload();
-    else toast("This page was renewed in another tab.", { label: "Reload", run: () => location.reload() }, true);
-  });
   const watch = (next: ServiceWorker) => {
     next.addEventListener("statechange", () => {
       // Without one before it, it is the first and takes over by itself.
-      if (next.state === "installed" && navigator.serviceWorker.controller) offer(next);
+      if (next.state === "installed" && serviceWorker.controller) offer(next);
     });
   };
-  if (registration.waiting) offer(registration.waiting);
+  let registration: ServiceWorkerRegistration;
+  try {
+    registration = await serviceWorker.register(new URL("./sw.js", document.baseURI));
+  } catch {
+    // A page in a private window or under an odd policy works with the network only.
+    return;
+  }
+  if (registration.waiting && serviceWorker.controller) offer(registration.waiting);
   registration.addEventListener("updatefound", () => registration.installing && watch(registration.installing));
 }
