@@ -82,8 +82,8 @@ export class Session {
     this.progress = undefined;
     this.#become("loading");
     try {
-      // Asked before the download, so that the browser does not clear it away under pressure.
-      await navigator.storage?.persist?.().catch(() => false);
+      // So that the browser does not clear it away under pressure. A person may be asked: not waited for.
+      void navigator.storage?.persist?.().catch(() => false);
       const engine = await CreateEngine(choice.source as ModelSource, {
         signal: controller.signal,
         initProgressCallback: (progress) => {
