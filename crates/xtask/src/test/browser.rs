@@ -69,7 +69,9 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
         .arg(&shaders);
     let mut status = quiet(run.ui, "browser", &mut command, &log, true)?;
     let lacking = find_model(run);
-    let mut others = vec![demo(run, &tests)?];
+    let mut dawn = child(run.project, "node");
+    dawn.current_dir(&tests).arg("dawn.mjs").arg(&shaders);
+    let mut others = vec![dawn, demo(run, &tests)?];
     if let Some(model) = &run.model {
         let mut engine = child(run.project, "node");
         engine
