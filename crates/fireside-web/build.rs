@@ -1,8 +1,8 @@
 //! Exports the module's constructors by name.
 //!
 //! CubeCL registers thousands of items in constructors. Unless `__wasm_call_ctors` is exported,
-//! the linker wraps every export so that all of them run again on each call from JavaScript. The
-//! page calls it once instead.
+//! the linker wraps every export so that all of them run again on each call from JavaScript.
+//! `cargo xtask web` leaves the constructors out; the export stays for those who link by hand.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

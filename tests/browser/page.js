@@ -3,9 +3,7 @@ const glue = new URLSearchParams(location.search).get("module");
 window.runSmoke = async () => {
   const module = await import(glue);
   const wasm = new URL(glue.replace(/\.js$/, "_bg.wasm"), location.href);
-  const raw = await module.default({ module_or_path: wasm });
-  // Registers what Rust constructors register, once; the module exports them on purpose.
-  raw.__wasm_call_ctors?.();
+  await module.default({ module_or_path: wasm });
   const info = (await navigator.gpu?.requestAdapter())?.info;
   const name = [info?.vendor, info?.architecture, info?.description].filter(Boolean).join(" ");
   const report = await module.smoke(name);

@@ -24,9 +24,7 @@ let ready: Promise<void> | undefined;
 function startModule(url: string | undefined): Promise<void> {
   ready ??= (async () => {
     const module = url === undefined ? undefined : { module_or_path: url };
-    const raw = (await init(module)) as unknown as { __wasm_call_ctors?: () => void };
-    // What Rust registers before main; the module exports it so that it runs once.
-    raw.__wasm_call_ctors?.();
+    await init(module);
   })();
   ready.catch(() => (ready = undefined));
   return ready;

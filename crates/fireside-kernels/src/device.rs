@@ -1,11 +1,12 @@
 //! Adapters and devices: what wgpu sees, which one is used, and a Burn device on top of it.
 
 use burn::backend::DispatchDevice;
+use burn::tensor::Device;
 use burn::tensor::wgpu::WgpuSetup;
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::params::Profile;
 use crate::record::Recorder;
+pub use crate::transfer::{read_floats, read_words};
 
 /// What went wrong while a device was opened.
 #[derive(Debug, thiserror::Error)]
@@ -497,50 +498,6 @@ impl ComputeDevice {
             reason: error.to_string(),
         })
     }
-
-    /// Uploads words as a tensor.
-    pub fn words(&self, words: Vec<u32>) -> Tensor<1, Int> {
-        let length = words.len();
-        Tensor::from_data(TensorData::new(words, [length]), (&self.burn, DType::U32))
-    }
-
-    /// Uploads a row of floats as a tensor.
-    pub fn floats(&self, values: Vec<f32>) -> Tensor<1> {
-        let length = values.len();
-        Tensor::from_data(TensorData::new(values, [length]), (&self.burn, DType::F32))
-    }
-}
-
-/// Reads a tensor of words back.
-///
-/// # Errors
-///
-/// The device's failure, that of an earlier launch included.
-pub async fn read_words<const D: usize>(tensor: Tensor<D, Int>) -> Result<Vec<u32>, DeviceError> {
-    let failed = |reason: String| DeviceError::Read { reason };
-    let data = tensor
-        .into_data_async()
-        .await
-        .map_err(|e| failed(e.to_string()))?;
-    crate::counters::read(data.num_elements() * 4);
-    crate::counters::submits(2);
-    data.try_into_vec().map_err(|e| failed(format!("{e:?}")))
-}
-
-/// Reads a tensor of floats back.
-///
-/// # Errors
-///
-/// The device's failure, that of an earlier launch included.
-pub async fn read_floats<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, DeviceError> {
-    let failed = |reason: String| DeviceError::Read { reason };
-    let data = tensor
-        .into_data_async()
-        .await
-        .map_err(|e| failed(e.to_string()))?;
-    crate::counters::read(data.num_elements() * 4);
-    crate::counters::submits(2);
-    data.try_into_vec().map_err(|e| failed(format!("{e:?}")))
 }
 
 #[cfg(test)]

@@ -22,4 +22,5 @@ pub mod ops;
 pub mod params;
 pub mod record;
 pub mod selection;
+mod transfer;
 pub mod twin;

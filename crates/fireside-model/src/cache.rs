@@ -1,6 +1,6 @@
 //! The KV cache: preallocated blocks per layer, addressed through block tables.
 
-use burn::tensor::{DType, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 use fireside_kernels::device::ComputeDevice;
 use fireside_kernels::params::{BLOCK, KvDtype};
 
@@ -32,7 +32,7 @@ impl KvCache {
         config.kv_heads * config.stored_head_dim() / 4 * BLOCK * dtype.quad_words()
     }
 
-    /// Allocates `blocks` blocks, zeroed.
+    /// Allocates `blocks` blocks.
     ///
     /// # Errors
     ///
@@ -52,10 +52,11 @@ impl KvCache {
                 allows: device.max_binding(),
             });
         }
-        let zeros = || Tensor::<1, Int>::zeros([words], (device.burn(), DType::U32));
+        // Attention reads no position before it is written.
+        let blank = || device.unwritten_words(words);
         Ok(Self {
             layers: (0..config.layers)
-                .map(|_| Some((zeros(), zeros())))
+                .map(|_| Some((blank(), blank())))
                 .collect(),
             blocks,
             dtype,

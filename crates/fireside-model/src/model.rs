@@ -137,15 +137,17 @@ impl Model {
             .iter()
             .flat_map(|c| c.rows.iter().map(|(_, s)| s.logits))
             .collect();
+        // All rows at once, and few are ever asked for.
+        let logits = if wants.contains(&true) {
+            read_floats(launched.logits.clone()).await?
+        } else {
+            Vec::new()
+        };
+        let [_, stride] = launched.logits.dims();
         let vocab = self.config.vocab;
         let mut selected = Vec::with_capacity(wants.len());
         for (row, (words, want)) in found.chunks_exact(launched.stride).zip(wants).enumerate() {
-            let logits = if want {
-                let own = launched.logits.clone().slice([row..row + 1, 0..vocab]);
-                Some(read_floats(own).await?)
-            } else {
-                None
-            };
+            let logits = want.then(|| logits[row * stride..][..vocab].to_vec());
             selected.push(Selected {
                 selection: Selection::from_words(words),
                 logits,

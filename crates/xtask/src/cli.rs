@@ -14,8 +14,6 @@ usage: cargo xtask COMMAND
        --list                   print the steps
   tidy                        check the rules on files that no compiler checks
   web                         build the browser module and its JavaScript side
-       --crate NAME             the crate to build (fireside-web)
-       --profile NAME           the cargo profile (web)
        --out FOLDER             where the files go (web/src/wasm)
   web serve                   build the demo page and serve it on 127.0.0.1
        --port NUMBER            the port (8080)
@@ -72,10 +70,6 @@ pub(crate) struct TestOptions {
 /// Options of `web`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct WebOptions {
-    /// The crate to build.
-    pub(crate) package: String,
-    /// The cargo profile.
-    pub(crate) profile: String,
     /// The folder of the result, relative to the workspace.
     pub(crate) out: String,
 }
@@ -83,8 +77,6 @@ pub(crate) struct WebOptions {
 impl Default for WebOptions {
     fn default() -> Self {
         Self {
-            package: "fireside-web".to_owned(),
-            profile: "web".to_owned(),
             out: "web/src/wasm".to_owned(),
         }
     }
@@ -174,11 +166,9 @@ fn web(rest: &[String]) -> Result<WebOptions> {
             None => (argument.as_str(), None),
         };
         let field = match name {
-            "--crate" => &mut options.package,
-            "--profile" => &mut options.profile,
             "--out" => &mut options.out,
             other => {
-                bail!("no option `{other}` of `web`: there are --crate, --profile and --out")
+                bail!("no option `{other}` of `web`: there is --out")
             }
         };
         match value.or_else(|| arguments.next().cloned()) {
@@ -259,14 +249,13 @@ mod tests {
 
     #[test]
     fn web_options_take_values_in_both_spellings() {
-        let Command::Web(options) = parse(&words("web --crate=mine --out there")).unwrap() else {
-            panic!("not web");
-        };
-        assert_eq!(
-            (options.package.as_str(), options.out.as_str()),
-            ("mine", "there")
-        );
-        assert_eq!(options.profile, "web");
+        for line in ["web --out there", "web --out=there"] {
+            let Command::Web(options) = parse(&words(line)).unwrap() else {
+                panic!("not web");
+            };
+            assert_eq!(options.out, "there");
+        }
+        assert!(parse(&words("web --crate=mine")).is_err());
         assert!(parse(&words("web --out")).is_err());
     }
 

@@ -20,14 +20,18 @@ const MODULE: &str = "web/src/wasm";
 
 /// Puts a module with its glue into the npm package.
 pub(crate) fn take_module(project: &Project, module: &Path) -> Result<()> {
-    let wasm = project.root.join(MODULE);
-    if wasm.exists() {
-        fs::remove_dir_all(&wasm)?;
+    copy(module, &project.root.join(MODULE))
+}
+
+/// Puts the files of a folder into another, in place of what it held.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        fs::remove_dir_all(to)?;
     }
-    fs::create_dir_all(&wasm)?;
-    for entry in fs::read_dir(module)? {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
         let entry = entry?;
-        fs::copy(entry.path(), wasm.join(entry.file_name()))?;
+        fs::copy(entry.path(), to.join(entry.file_name()))?;
     }
     Ok(())
 }

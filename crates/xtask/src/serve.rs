@@ -12,7 +12,7 @@ use crate::process::{describe, tail};
 use crate::project::Project;
 use crate::setup::{self, Part};
 use crate::ui::{Stream, Ui};
-use crate::{npm, wasm, web};
+use crate::{npm, web};
 
 /// Builds what the page needs and serves it until it is interrupted.
 pub(crate) fn command(project: &Project, options: &ServeOptions) -> Result<ExitCode> {
@@ -47,16 +47,8 @@ fn build(ui: &Ui, project: &Project, options: &ServeOptions, log: &Path) -> Resu
             bail!("--keep-wasm, but there is no module in web/src/wasm: run without it once");
         }
     } else {
-        ui.step("compiler", &Part::Wasm.ensure(ui, project)?);
-        let toolchain = wasm::detect(project)?;
-        ui.step("building", "the browser module");
-        web::build(ui, project, &toolchain, &web::CRATES, web::PROFILE, log)?;
-        let folder = wasm::target_folder(project).join("serve");
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
-        }
-        web::bindings(ui, project, &web::test_module(project), &folder, log)?;
-        npm::take_module(project, &folder)?;
+        let module = web::make(ui, project, log)?;
+        npm::take_module(project, &module)?;
     }
     ui.step("building", "the npm package and the demo page");
     npm::build(ui, project, "page", log)

@@ -42,6 +42,15 @@ impl Toolchain {
         }
     }
 
+    /// The linker of this toolchain.
+    pub(crate) fn linker(&self, project: &Project) -> Result<PathBuf> {
+        match self {
+            Self::Sources { linker, .. } => Ok(linker.clone()),
+            Self::Installed => linker(project)
+                .ok_or_else(|| anyhow!("no linker for wasm32 (rust-lld of rustup, or lld)")),
+        }
+    }
+
     /// A cargo call that compiles for wasm32 in a target folder of its own.
     pub(crate) fn cargo(&self, project: &Project, subcommand: &str) -> Command {
         let mut command = cargo(project);

@@ -1,91 +1,94 @@
-//! The browser module: built for wasm32, then given its JavaScript side.
+//! The browser module: built for wasm32, given its JavaScript side, and made small.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::cargo::{cargo, child};
 use crate::cli::WebOptions;
+use crate::npm;
 use crate::process::{describe, quiet, tail};
 use crate::project::Project;
 use crate::setup::Part;
 use crate::ui::{Stream, Ui};
 use crate::wasm::{self, Toolchain};
 
-/// The crates that must build for browsers, the last of them as a module. They are built in one
-/// call wherever the module is, so that Burn is built once.
-pub(crate) const CRATES: [&str; 4] = [
-    "fireside-kernels",
-    "fireside-model",
-    "fireside-engine",
-    "fireside-web",
-];
-/// The profile of the module that the browser tests load.
-pub(crate) const PROFILE: &str = "web";
+/// The crate that is the module; kernels, model and engine are built below it.
+const CRATE: &str = "fireside-web";
+/// Its profile.
+const PROFILE: &str = "web";
+/// The file of the module beside its glue.
+const MODULE: &str = "fireside_web_bg.wasm";
 
-/// The module that the browser tests load and the demo page runs, as the linker leaves it.
-pub(crate) fn test_module(project: &Project) -> PathBuf {
-    wasm::module(project, CRATES[CRATES.len() - 1], PROFILE)
+/// The module as the linker leaves it.
+pub(crate) fn linked(project: &Project) -> PathBuf {
+    wasm::module(project, CRATE, PROFILE)
 }
 
 /// `cargo xtask web`.
 pub(crate) fn command(project: &Project, options: &WebOptions) -> Result<ExitCode> {
     let ui = Ui::new(Stream::Stderr);
-    ui.step("compiler", &Part::Wasm.ensure(&ui, project)?);
-    let toolchain = wasm::detect(project)?;
     let log = project.log("web");
-    ui.step(
-        "building",
-        &format!("{} for {}", options.package, wasm::TARGET),
-    );
-    let result = build(
-        &ui,
-        project,
-        &toolchain,
-        &[&options.package],
-        &options.profile,
-        &log,
-    )
-    .and_then(|()| {
-        let module = wasm::module(project, &options.package, &options.profile);
-        let folder = project.root.join(&options.out);
-        bindings(&ui, project, &module, &folder, &log)?;
-        ui.step("done", &project.display(&folder).to_string());
+    let made = make(&ui, project, &log).and_then(|folder| {
+        let out = project.root.join(&options.out);
+        npm::copy(&folder, &out)?;
+        ui.step("done", &project.display(&out).to_string());
         Ok(())
     });
-    if let Err(error) = result {
+    if let Err(error) = made {
         ui.line(&tail(&log));
         return Err(error.context(format!("the full log is {}", log.display())));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds library crates for wasm32 in one call, so that they share their dependencies.
-pub(crate) fn build(
-    ui: &Ui,
-    project: &Project,
-    toolchain: &Toolchain,
-    packages: &[&str],
-    profile: &str,
-    log: &Path,
-) -> Result<()> {
-    let mut command = toolchain.cargo(project, "build");
-    command.args(["--lib", "--profile", profile]);
-    for package in packages {
-        command.args(["--package", package]);
-    }
-    run(ui, "wasm", &mut command, log, false)
+/// All of it, from the sources: the folder of the finished module.
+pub(crate) fn make(ui: &Ui, project: &Project, log: &Path) -> Result<PathBuf> {
+    ui.step("compiler", &Part::Wasm.ensure(ui, project)?);
+    let toolchain = wasm::detect(project)?;
+    ui.step("building", "the browser module");
+    fs::write(log, "").with_context(|| format!("{} cannot be written", log.display()))?;
+    build(ui, project, &toolchain, log)?;
+    finish(ui, project, log)
 }
 
-/// Writes the module with its glue into a folder.
-pub(crate) fn bindings(
-    ui: &Ui,
-    project: &Project,
-    module: &Path,
-    folder: &Path,
-    log: &Path,
-) -> Result<()> {
+/// Links the module. Constructors are left out by a linker of our own: see `xtask-link`.
+pub(crate) fn build(ui: &Ui, project: &Project, toolchain: &Toolchain, log: &Path) -> Result<()> {
+    let mut linker = cargo(project);
+    linker.args(["build", "--package", "xtask", "--bin", "xtask-link"]);
+    run(ui, "wasm", &mut linker, log)?;
+    let mut command = toolchain.cargo(project, "rustc");
+    command
+        .args([
+            "--lib",
+            "--profile",
+            PROFILE,
+            "--package",
+            CRATE,
+            "--",
+            "-C",
+        ])
+        .arg(format!("linker={}", project.binary("xtask-link").display()))
+        .env("FIRESIDE_LINKER", toolchain.linker(project)?);
+    run(ui, "wasm", &mut command, log)
+}
+
+/// Gives the linked module its glue and makes it small. What was made of the same module before is
+/// taken again: making it small takes minutes.
+pub(crate) fn finish(ui: &Ui, project: &Project, log: &Path) -> Result<PathBuf> {
+    let linked = linked(project);
+    let folder = wasm::target_folder(project).join("module");
+    let seen = wasm::target_folder(project).join("module-of.wasm");
+    let same = folder.join(MODULE).is_file()
+        && fs::read(&seen).is_ok_and(|bytes| fs::read(&linked).is_ok_and(|own| own == bytes));
+    if same {
+        return Ok(folder);
+    }
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
     let mut build = cargo(project);
     build.args([
         "build",
@@ -96,14 +99,44 @@ pub(crate) fn bindings(
         "--bin",
         "xtask-web",
     ]);
-    run(ui, "bindings", &mut build, log, true)?;
+    run(ui, "bindings", &mut build, log)?;
+    let fresh = wasm::target_folder(project).join("module-unfinished");
+    if fresh.exists() {
+        fs::remove_dir_all(&fresh)?;
+    }
     let mut generate = child(project, project.binary("xtask-web"));
-    generate.arg(module).arg(folder);
-    run(ui, "bindings", &mut generate, log, true)
+    run(ui, "bindings", generate.arg(&linked).arg(&fresh), log)?;
+    npm::install(ui, project, "wasm-opt", npm::PACKAGE, log)?;
+    let module = fresh.join(MODULE);
+    let mut optimize = child(project, project.root.join(npm::PACKAGE).join(WASM_OPT));
+    optimize
+        .args(FEATURES)
+        .arg("-Oz")
+        .arg(&module)
+        .arg("-o")
+        .arg(&module);
+    run(ui, "wasm-opt", &mut optimize, log)?;
+    fs::rename(&fresh, &folder)?;
+    fs::copy(&linked, &seen)?;
+    Ok(folder)
 }
 
-fn run(ui: &Ui, name: &str, command: &mut Command, log: &Path, append: bool) -> Result<()> {
-    let status = quiet(ui, name, command, log, append)?;
+/// npm's binaryen, in the package's folder.
+const WASM_OPT: &str = "node_modules/.bin/wasm-opt";
+/// What browsers with WebGPU understand, one by one: the compiler emits no more than these.
+const FEATURES: [&str; 8] = [
+    "--enable-bulk-memory",
+    "--enable-bulk-memory-opt",
+    "--enable-multivalue",
+    "--enable-mutable-globals",
+    "--enable-nontrapping-float-to-int",
+    "--enable-reference-types",
+    "--enable-sign-ext",
+    "--enable-simd",
+];
+
+fn run(ui: &Ui, name: &str, command: &mut Command, log: &Path) -> Result<()> {
+    let status = quiet(ui, name, command, log, true)?;
     if !status.success() {
         bail!("{name}: {}", describe(status));
     }

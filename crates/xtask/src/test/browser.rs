@@ -24,7 +24,7 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
             return Ok(Outcome::skipped(format!("{missing:#}")));
         }
     }
-    let module = web::test_module(run.project);
+    let module = web::linked(run.project);
     if !module.is_file() {
         return Ok(Outcome::skipped(format!(
             "no {}: the wasm step makes it",
@@ -33,17 +33,16 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
     }
     let log = run.project.log("browser");
     fs::write(&log, "")?;
-    let folder = wasm::target_folder(run.project).join("smoke");
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
-    let made = web::bindings(run.ui, run.project, &module, &folder, &log)
-        .and_then(|()| npm::install(run.ui, run.project, "browser", "tests/browser", &log))
-        .and_then(|()| npm::take_module(run.project, &folder))
-        .and_then(|()| npm::build(run.ui, run.project, "browser", &log));
-    if let Err(error) = made {
-        return Ok(Outcome::failed(format!("{error:#}"), Some(log)));
-    }
+    let made = web::finish(run.ui, run.project, &log).and_then(|folder| {
+        npm::install(run.ui, run.project, "browser", "tests/browser", &log)?;
+        npm::take_module(run.project, &folder)?;
+        npm::build(run.ui, run.project, "browser", &log)?;
+        Ok(folder)
+    });
+    let folder = match made {
+        Ok(folder) => folder,
+        Err(error) => return Ok(Outcome::failed(format!("{error:#}"), Some(log))),
+    };
     let shaders = wasm::target_folder(run.project).join("shaders");
     write_shaders(&shaders)?;
     let tests = run.project.root.join("tests/browser");
@@ -82,6 +81,15 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
             .arg("--chromium")
             .arg(setup::chromium()?);
         others.insert(0, engine);
+        let mut release = child(run.project, "node");
+        release
+            .current_dir(&tests)
+            .arg("release.mjs")
+            .arg(run.project.root.join(npm::PACKAGE))
+            .arg(model)
+            .arg("--chromium")
+            .arg(setup::chromium()?);
+        others.push(release);
     }
     for mut command in others {
         let own = quiet(run.ui, "browser", &mut command, &log, true)?;

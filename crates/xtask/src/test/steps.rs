@@ -285,19 +285,13 @@ fn wasm_build(run: &mut Run<'_>) -> Result<Outcome> {
         Err(missing) => return Ok(Outcome::skipped(format!("{missing:#}"))),
     };
     // A module of an earlier build would be tested after a failed one; cargo puts it back.
-    let module = web::test_module(run.project);
+    let module = web::linked(run.project);
     if module.exists() {
         fs::remove_file(module)?;
     }
     let log = run.project.log("wasm");
-    match web::build(
-        run.ui,
-        run.project,
-        &toolchain,
-        &web::CRATES,
-        web::PROFILE,
-        &log,
-    ) {
+    fs::write(&log, "")?;
+    match web::build(run.ui, run.project, &toolchain, &log) {
         Ok(()) => Ok(Outcome::passed(toolchain.describe())),
         Err(error) => Ok(Outcome::failed(format!("{error:#}"), Some(log))),
     }

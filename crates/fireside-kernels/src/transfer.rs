@@ -1,0 +1,172 @@
+//! Tensors from host memory and back.
+//!
+//! On wgpu this goes to the runtime's client, past Burn's own operations: those are kernels that are
+//! compiled when they run, and one use of them links their whole compiler into a browser module.
+
+use burn::backend::DispatchDevice;
+use burn::tensor::{DType, Int, Shape, Tensor};
+use burn_wgpu::{CubeBackend, CubeTensor};
+
+use crate::counters;
+use crate::device::{ComputeDevice, DeviceError};
+
+fn failed(reason: impl std::fmt::Debug) -> DeviceError {
+    DeviceError::Read {
+        reason: format!("{reason:?}"),
+    }
+}
+
+/// A row of four-byte elements on wgpu: a copy of `bytes`, or unwritten memory for `length` elements.
+fn row(
+    device: &ComputeDevice,
+    length: usize,
+    bytes: Option<&[u8]>,
+    dtype: DType,
+) -> Option<CubeTensor> {
+    let DispatchDevice::Cube(device) = device.burn().as_dispatch() else {
+        return None;
+    };
+    let client = device.client();
+    let handle = match bytes {
+        Some(bytes) => client.create_from_slice(bytes),
+        None => client.empty(length * 4),
+    };
+    let shape = Shape::new([length]);
+    Some(CubeTensor::new_contiguous(
+        client,
+        device.clone(),
+        shape,
+        handle,
+        dtype,
+    ))
+}
+
+async fn read(tensor: CubeTensor) -> Result<Vec<u8>, DeviceError> {
+    let read = tensor.client.read_async(vec![tensor.handle.clone()]);
+    let bytes = read.await.map_err(|error| DeviceError::Read {
+        reason: error.to_string(),
+    })?;
+    counters::submits(2);
+    let own = tensor.meta.num_elements() * 4;
+    bytes
+        .first()
+        .and_then(|bytes| bytes.get(..own))
+        .map(<[u8]>::to_vec)
+        .ok_or_else(|| failed("a short read"))
+}
+
+impl ComputeDevice {
+    /// Uploads words as a tensor.
+    pub fn words(&self, words: Vec<u32>) -> Tensor<1, Int> {
+        let bytes = bytemuck::cast_slice(&words);
+        match row(self, words.len(), Some(bytes), DType::U32) {
+            Some(tensor) => Tensor::from_primitive::<CubeBackend>(tensor),
+            None => cpu::words(self, words),
+        }
+    }
+
+    /// Uploads a row of floats as a tensor.
+    pub fn floats(&self, values: Vec<f32>) -> Tensor<1> {
+        let bytes = bytemuck::cast_slice(&values);
+        match row(self, values.len(), Some(bytes), DType::F32) {
+            Some(tensor) => Tensor::from_primitive::<CubeBackend>(tensor),
+            None => cpu::floats(self, values),
+        }
+    }
+
+    /// Memory for words, of any content: it must be written before it is read.
+    pub fn unwritten_words(&self, length: usize) -> Tensor<1, Int> {
+        match row(self, length, None, DType::U32) {
+            Some(tensor) => Tensor::from_primitive::<CubeBackend>(tensor),
+            None => cpu::words(self, vec![0; length]),
+        }
+    }
+}
+
+/// Reads a tensor of words back.
+///
+/// # Errors
+///
+/// The device's failure, that of an earlier launch included.
+pub async fn read_words<const D: usize>(tensor: Tensor<D, Int>) -> Result<Vec<u32>, DeviceError> {
+    counters::read(tensor.shape().num_elements() * 4);
+    match tensor.clone().try_into_primitive::<CubeBackend>() {
+        Ok(own) => Ok(bytemuck::pod_collect_to_vec(&read(own).await?)),
+        Err(_) => cpu::read_words(tensor).await,
+    }
+}
+
+/// Reads a tensor of floats back.
+///
+/// # Errors
+///
+/// The device's failure, that of an earlier launch included.
+pub async fn read_floats<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, DeviceError> {
+    counters::read(tensor.shape().num_elements() * 4);
+    match tensor.clone().try_into_primitive::<CubeBackend>() {
+        Ok(own) => Ok(bytemuck::pod_collect_to_vec(&read(own).await?)),
+        Err(_) => cpu::read_floats(tensor).await,
+    }
+}
+
+/// Flex tensors, through Burn.
+#[cfg(not(target_arch = "wasm32"))]
+mod cpu {
+    use burn::tensor::{DType, Int, Tensor, TensorData};
+
+    use super::failed;
+    use crate::device::{ComputeDevice, DeviceError};
+
+    pub(super) fn words(device: &ComputeDevice, words: Vec<u32>) -> Tensor<1, Int> {
+        let length = words.len();
+        let data = TensorData::new(words, [length]);
+        Tensor::from_data(data, (device.burn(), DType::U32))
+    }
+
+    pub(super) fn floats(device: &ComputeDevice, values: Vec<f32>) -> Tensor<1> {
+        let length = values.len();
+        let data = TensorData::new(values, [length]);
+        Tensor::from_data(data, (device.burn(), DType::F32))
+    }
+
+    pub(super) async fn read_words<const D: usize>(
+        tensor: Tensor<D, Int>,
+    ) -> Result<Vec<u32>, DeviceError> {
+        let data = tensor.into_data_async().await.map_err(failed)?;
+        data.try_into_vec().map_err(failed)
+    }
+
+    pub(super) async fn read_floats<const D: usize>(
+        tensor: Tensor<D>,
+    ) -> Result<Vec<f32>, DeviceError> {
+        let data = tensor.into_data_async().await.map_err(failed)?;
+        data.try_into_vec().map_err(failed)
+    }
+}
+
+/// A browser has no device but the adapter's.
+#[cfg(target_arch = "wasm32")]
+mod cpu {
+    use burn::tensor::{Int, Tensor};
+
+    use super::failed;
+    use crate::device::{ComputeDevice, DeviceError};
+
+    pub(super) fn words(_: &ComputeDevice, _: Vec<u32>) -> Tensor<1, Int> {
+        unreachable!("a browser's device is an adapter's")
+    }
+
+    pub(super) fn floats(_: &ComputeDevice, _: Vec<f32>) -> Tensor<1> {
+        unreachable!("a browser's device is an adapter's")
+    }
+
+    pub(super) async fn read_words<const D: usize>(
+        _: Tensor<D, Int>,
+    ) -> Result<Vec<u32>, DeviceError> {
+        Err(failed("a tensor of another device"))
+    }
+
+    pub(super) async fn read_floats<const D: usize>(_: Tensor<D>) -> Result<Vec<f32>, DeviceError> {
+        Err(failed("a tensor of another device"))
+    }
+}
