@@ -12,6 +12,9 @@ pub struct EngineConfig {
     pub max_running: usize,
     /// Most sequences that wait, 1024 by default.
     pub max_waiting: usize,
+    /// Keep what the KV cache holds of ended sequences until its blocks are needed, and share it with
+    /// sequences that begin alike; true by default.
+    pub prefix_cache: bool,
     /// Candidates that the device gives where filters need them, 64 by default. A `top_k` above it
     /// needs the whole row of logits for each token.
     pub candidates: usize,
@@ -25,6 +28,7 @@ impl Default for EngineConfig {
             step_tokens: 512,
             max_running: 16,
             max_waiting: 1024,
+            prefix_cache: true,
             candidates: 64,
             seed: None,
         }

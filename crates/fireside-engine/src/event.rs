@@ -125,6 +125,9 @@ impl FinishReason {
 pub struct RequestStats {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// How many of them were in the KV cache when the sequence began, in whole blocks, and were not
+    /// run.
+    pub cached_tokens: usize,
     /// Tokens generated, one that ended the sequence included.
     pub generated_tokens: usize,
     /// From the arrival of the request until its first step.
@@ -149,10 +152,15 @@ pub struct EngineStats {
     pub waiting: usize,
     /// Sequences that hold blocks.
     pub running: usize,
-    /// Free blocks of the KV cache.
-    pub free_blocks: usize,
     /// All blocks of the KV cache.
     pub total_blocks: usize,
+    /// Blocks that sequences hold.
+    pub used_blocks: usize,
+    /// Blocks that no sequence holds, with something that may be used again; they are given where
+    /// no block is free.
+    pub cached_blocks: usize,
+    /// Blocks that hold nothing.
+    pub free_blocks: usize,
     /// Steps run so far.
     pub steps: u64,
     /// Tokens run so far besides the one of each generated token: prompts, and what was computed
@@ -160,6 +168,10 @@ pub struct EngineStats {
     pub prefill_tokens: u64,
     /// Tokens generated so far.
     pub generated_tokens: u64,
+    /// Tokens of all prompts that began to run.
+    pub prefix_queries: u64,
+    /// Those of them that were in the cache: the sum of [`RequestStats::cached_tokens`].
+    pub prefix_hits: u64,
     /// Sum of [`RequestStats::fallbacks`].
     pub fallbacks: u64,
     /// Sum of [`RequestStats::preemptions`].
