@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use fireside_engine::{
-    Engine, EngineConfig, Error as EngineError, GenerationDefaults, ModelExecutor, Request,
-    RequestId,
+    CacheSize, Engine, EngineConfig, Error as EngineError, GenerationDefaults, ModelExecutor,
+    Request, RequestId,
 };
 use fireside_formats::WeightFile;
 use fireside_kernels::counters::Counters;
@@ -22,7 +22,7 @@ use wasm_bindgen::prelude::*;
 
 use crate::source::{ByteReader, PageSource};
 
-/// Positions of the KV cache where the page asks for no context.
+/// Positions of the KV cache where the page asks for no context, if the model has as many.
 const DEFAULT_CONTEXT: usize = 4096;
 
 /// An error for JavaScript: an object with `code`, `message`, and `param` where a field is wrong.
@@ -179,10 +179,14 @@ impl WebEngine {
                 Some("contextSize"),
             ));
         }
-        let positions = match context {
-            0 => config.context.min(DEFAULT_CONTEXT),
-            asked => asked,
+        let size = CacheSize {
+            positions: Some(context).filter(|asked| *asked > 0),
+            context: DEFAULT_CONTEXT,
+            ..CacheSize::default()
         };
+        let positions = size
+            .positions(&config, KvDtype::F16)
+            .map_err(|error| failure("bad_option", error, Some("contextSize")))?;
         let device = ComputeDevice::open(adapter).await.map_err(|error| {
             let code = match &error {
                 fireside_model::device::DeviceError::NoAdapter => "no_adapter",
