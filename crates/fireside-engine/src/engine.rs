@@ -93,7 +93,7 @@ impl<E: Executor> Engine<E> {
     ///
     /// # Errors
     ///
-    /// As for [`submit`](Self::submit), but for [`Error::QueueFull`].
+    /// As for [`submit`](Self::submit), but for [`Error::QueueFull`] and [`Error::TokenQueueFull`].
     pub fn check(&self, request: &Request) -> Result<(), Error> {
         self.resolve(request).map(drop)
     }
@@ -105,7 +105,7 @@ impl<E: Executor> Engine<E> {
     /// # Errors
     ///
     /// If a parameter means nothing, the prompt is empty, has unknown tokens or exceeds the context,
-    /// the cache is too small for it, or too many sequences wait.
+    /// the cache is too small for it, or too many sequences or tokens wait.
     pub fn submit(&mut self, request: &Request) -> Result<RequestId, Error> {
         let (resolved, most) = self.resolve(request)?;
         let waiting = self.scheduler.waiting() + self.ended.len();
@@ -114,6 +114,16 @@ impl<E: Executor> Engine<E> {
                 waiting,
                 wanted: resolved.sequences,
                 limit: self.config.max_waiting,
+            });
+        }
+        let waiting = self.scheduler.waiting_tokens();
+        let wanted = request.prompt.len().saturating_mul(resolved.sequences);
+        let limit = self.config.max_waiting_tokens;
+        if waiting > 0 && waiting.saturating_add(wanted) > limit {
+            return Err(Error::TokenQueueFull {
+                waiting,
+                wanted,
+                limit,
             });
         }
         let id = RequestId(self.next_request);
@@ -185,6 +195,7 @@ impl<E: Executor> Engine<E> {
         let pool = self.scheduler.pool();
         EngineStats {
             waiting: self.scheduler.waiting(),
+            waiting_tokens: self.scheduler.waiting_tokens(),
             running: self.scheduler.running(),
             total_blocks: pool.total(),
             used_blocks: pool.total() - pool.available(),

@@ -77,6 +77,16 @@ pub enum Error {
         /// Largest number that may wait.
         limit: usize,
     },
+    /// Too many tokens are waiting already.
+    #[error("{waiting} tokens are waiting and {wanted} more exceed the limit of {limit}")]
+    TokenQueueFull {
+        /// Tokens of the sequences that wait.
+        waiting: usize,
+        /// Tokens of the refused request's sequences.
+        wanted: usize,
+        /// Largest number that may wait.
+        limit: usize,
+    },
     /// [`Engine::run`](crate::Engine::run) found requests of others in the engine.
     #[error("the engine has {requests} requests under way; run needs an idle engine")]
     Busy {

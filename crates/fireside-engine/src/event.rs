@@ -130,13 +130,14 @@ pub struct RequestStats {
     pub cached_tokens: usize,
     /// Tokens generated, one that ended the sequence included.
     pub generated_tokens: usize,
-    /// From the arrival of the request until its first step.
+    /// From the arrival of the request until its first step; also what it waited for a prompt that
+    /// begins like its own.
     pub queued: Duration,
     /// From the arrival of the request until its first token, if it has one.
     pub time_to_first_token: Option<Duration>,
     /// From the first step until the first token, or until the end if there is none.
     pub prefill: Duration,
-    /// From the first token until the last one.
+    /// From the first token until the last one, the time without a cache after a preemption included.
     pub decode: Duration,
     /// Rows that were run again for all of their logits, because the candidates did not prove which
     /// tokens the filters keep.
@@ -150,6 +151,8 @@ pub struct RequestStats {
 pub struct EngineStats {
     /// Sequences that wait for their first step, or for their return.
     pub waiting: usize,
+    /// Their tokens.
+    pub waiting_tokens: usize,
     /// Sequences that hold blocks.
     pub running: usize,
     /// All blocks of the KV cache.

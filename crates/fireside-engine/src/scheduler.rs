@@ -78,6 +78,11 @@ impl Scheduler {
         self.waiting.len()
     }
 
+    /// Tokens of the sequences that wait.
+    pub(crate) fn waiting_tokens(&self) -> usize {
+        self.waiting.iter().map(|s| s.tokens().len()).sum()
+    }
+
     /// Number of sequences that run.
     pub(crate) fn running(&self) -> usize {
         self.running.len()

@@ -261,6 +261,42 @@ fn a_full_queue_refuses_and_takes_again_later() {
 }
 
 #[test]
+fn a_queue_full_of_tokens_refuses_unless_nothing_waits() {
+    let config = EngineConfig {
+        max_running: 1,
+        max_waiting_tokens: 50,
+        ..EngineConfig::default()
+    };
+    let (mut engine, _) = engine_with(Model::Ngram, LIMITS, config);
+    let long = request(&[7; 60], r#"{"max_new_tokens": 2, "ignore_eos": true}"#);
+    let short = request(&[1, 9], r#"{"max_new_tokens": 2, "ignore_eos": true}"#);
+    engine.submit(&long).unwrap();
+    assert_eq!(engine.stats().waiting_tokens, 60);
+    assert_eq!(
+        engine.submit(&short).unwrap_err(),
+        Error::TokenQueueFull {
+            waiting: 60,
+            wanted: 2,
+            limit: 50
+        }
+    );
+    pollster::block_on(engine.step()).unwrap();
+    for _ in 0..25 {
+        engine.submit(&short).unwrap();
+    }
+    engine.submit(&short).unwrap_err();
+    let stats = engine.stats();
+    assert_eq!((stats.waiting, stats.running), (25, 1));
+    while engine.has_work() {
+        pollster::block_on(engine.step()).unwrap();
+    }
+    assert_eq!(engine.stats().waiting_tokens, 0);
+    // A run waits for room instead.
+    let all = pollster::block_on(engine.generate(&vec![long; 3])).unwrap();
+    assert_eq!(all.len(), 3);
+}
+
+#[test]
 fn a_run_of_more_requests_than_may_wait_ends_all_the_same() {
     let config = EngineConfig {
         max_running: 2,
