@@ -214,6 +214,11 @@ export class Host {
     return JSON.parse(this.#loaded().counters()) as Counters;
   }
 
+  /** Forgets what ended requests left in the KV cache. */
+  clearCache(): void {
+    this.#loaded().clearCache();
+  }
+
   /** Gives the model's memory back. */
   unload(): void {
     const engine = this.#engine;
