@@ -51,8 +51,12 @@ impl KvCache {
             });
         }
         let bytes = (2 * config.layers as u64).saturating_mul(needs);
-        if device.adapter().is_none_or(|adapter| adapter.software) {
-            check_memory(config, dtype, blocks, bytes, memory::available())?;
+        match device.adapter() {
+            Some(adapter) if !adapter.software => {}
+            adapter => {
+                let own = adapter.is_none();
+                check_memory(config, dtype, blocks, bytes, memory::available(), own)?;
+            }
         }
         let zeros = || Tensor::<1, Int>::zeros([words], (device.burn(), DType::U32));
         Ok(Self {
@@ -93,20 +97,23 @@ impl KvCache {
 }
 
 /// Sees that a cache in the host's memory can be had, where `available` bytes are or nobody knows.
+/// One of this process's `own` is tried too, since an allocation that the system refuses aborts; in
+/// a browser, where the adapter is another process, that would grow the module's memory for good.
 fn check_memory(
     config: &DecoderConfig,
     dtype: KvDtype,
     blocks: usize,
     needs: u64,
     available: Option<u64>,
+    own: bool,
 ) -> Result<(), ModelError> {
-    // Slots are numbered with 32 bits, and an allocation that the system refuses aborts.
     let most = available.unwrap_or(u64::MAX);
-    let granted = needs <= most
-        && blocks <= u32::MAX as usize / BLOCK
-        && usize::try_from(needs)
-            .is_ok_and(|needs| Vec::<u8>::new().try_reserve_exact(needs).is_ok());
-    if granted {
+    let can_have = || {
+        usize::try_from(needs).is_ok_and(|needs| Vec::<u8>::new().try_reserve_exact(needs).is_ok())
+    };
+    // Slots are numbered with 32 bits.
+    let numbered = blocks <= u32::MAX as usize / BLOCK;
+    if numbered && needs <= most && (!own || can_have()) {
         return Ok(());
     }
     let block = KvCache::block_bytes(config, dtype).max(1);
@@ -138,7 +145,7 @@ mod tests {
         let block = KvCache::block_bytes(&config, KvDtype::F16);
         let check = |blocks: usize, available: u64| {
             let needs = block * blocks as u64;
-            check_memory(&config, KvDtype::F16, blocks, needs, Some(available))
+            check_memory(&config, KvDtype::F16, blocks, needs, Some(available), true)
         };
         check(10, 10 * block).unwrap();
         let error = check(10, 3 * block + 5).unwrap_err().to_string();

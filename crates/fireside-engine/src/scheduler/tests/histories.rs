@@ -22,7 +22,10 @@ enum Act {
         new: usize,
     },
     Clear,
-    Step,
+    /// A step, where the rows of some have to be run again.
+    Step {
+        again: bool,
+    },
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -33,7 +36,7 @@ fn act() -> impl Strategy<Value = Act> {
         3 => (0usize..20, 1usize..60, 1usize..40)
             .prop_map(|(nth, own, new)| Act::Return { nth, own, new }),
         1 => Just(Act::Clear),
-        12 => Just(Act::Step),
+        12 => prop::bool::weighted(0.2).prop_map(|again| Act::Step { again }),
     ]
 }
 
@@ -110,7 +113,7 @@ impl World {
     }
 
     /// One step, with everything that must hold checked; false if there was nothing to run.
-    fn step(&mut self) -> bool {
+    fn step(&mut self, again: bool) -> bool {
         let plan = self.scheduler.plan();
         for id in &plan.preempted {
             self.live.get_mut(id).unwrap().1 = 0;
@@ -140,7 +143,10 @@ impl World {
             assert_eq!(chunk.selects, end == sequence.tokens().len());
             sequence.advance(chunk.len);
             *cached += chunk.len;
-            if chunk.selects {
+            if chunk.selects && again && chunk.id.0.is_multiple_of(2) {
+                sequence.repeat_last();
+                *cached -= 1;
+            } else if chunk.selects {
                 *left -= 1;
                 if *left == 0 {
                     self.live.remove(&chunk.id);
@@ -224,8 +230,8 @@ proptest! {
                     prop_assert_eq!(world.scheduler.pool().idle(), 0);
                     world.check_blocks();
                 }
-                Act::Step => {
-                    world.step();
+                Act::Step { again } => {
+                    world.step(again);
                 }
             }
         }
@@ -234,7 +240,7 @@ proptest! {
         let live = world.live.keys().filter_map(|id| world.tokens_of(*id));
         let work: usize = live.sum::<usize>() + world.live.values().map(|(new, _)| new).sum::<usize>();
         let mut steps = 0;
-        while world.step() {
+        while world.step(false) {
             steps += 1;
             prop_assert!(steps <= work, "no end after {} steps", steps);
         }
