@@ -2,7 +2,7 @@
 //
 // Memory: logits [S][stride] f32; entries [E][4] u32: row, token, repetition penalty r,
 //   addend a (f32 bits), inside the step buffer at entries_at; a (row, token) pair
-//   stands at most once.
+//   stands at most once, and an entry of row 0xffffffff is skipped.
 // Workgroup: LANES lanes, one entry each. Grid: x = entry sets.
 // Limits: 2 storage buffers and one uniform.
 
@@ -24,6 +24,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     let entry = p.entries_at + own * 4u;
+    if (info[entry] == 0xffffffffu) {
+        return;
+    }
     let at = info[entry] * p.stride + info[entry + 1u];
     let repetition = bitcast<f32>(info[entry + 2u]);
     let l = logits[at];

@@ -223,6 +223,61 @@ const CHECKS = {
     await page.evaluate(() => window.engine.unload());
   },
 
+  async "a lost device is had again, and answers under way go on"({ page, prompts }) {
+    await page.evaluate(() => {
+      window.devices = [];
+      const own = GPUAdapter.prototype.requestDevice;
+      GPUAdapter.prototype.requestDevice = async function (...args) {
+        if (window.refuse) throw new Error("no device for you");
+        const device = await own.apply(this, args);
+        window.devices.push(device);
+        return device;
+      };
+    });
+    // On the page's own thread, where the test can reach the device.
+    const { message, info } = await load(page, MODEL, { worker: false });
+    assert.ok(info, message);
+    const { prompt_token_ids, generated_token_ids } = prompts.get("chat");
+    const { text, whole, expected, devices } = await page.evaluate(
+      async ([prompt, max_tokens, generated]) => {
+        const body = { prompt, max_tokens, temperature: 0, ignore_eos: true };
+        const create = window.engine.completions.create;
+        const other = create(body);
+        let text = "";
+        let chunks = 0;
+        for await (const chunk of await create({ ...body, stream: true })) {
+          text += chunk.choices[0]?.text ?? "";
+          if (++chunks === 3) window.devices.at(-1).destroy();
+        }
+        const whole = (await other).choices[0].text;
+        const expected = await window.engine.detokenize(generated);
+        return { text, whole, expected, devices: window.devices.length };
+      },
+      [prompt_token_ids, TOKENS, generated_token_ids.slice(0, TOKENS)],
+    );
+    assert.equal(text, expected);
+    assert.equal(whole, expected);
+    assert.equal(devices, 2);
+  },
+
+  async "a device that cannot be had again is a device_lost"({ page }) {
+    const { code, message } = await page.evaluate(async () => {
+      window.refuse = true;
+      window.devices.at(-1).destroy();
+      try {
+        await window.engine.completions.create({ prompt: "A", max_tokens: 2 });
+        return { message: "it answered" };
+      } catch (error) {
+        return error;
+      } finally {
+        window.refuse = false;
+      }
+    });
+    assert.equal(code, "device_lost", message);
+    assert.match(message, /reload the page/);
+    await page.evaluate(() => window.engine.unload());
+  },
+
   async "an aborted load is aborted"({ page }) {
     const { code } = await load(page, MODEL, { abortIn: "upload" });
     assert.equal(code, "aborted");
@@ -238,6 +293,30 @@ const CHECKS = {
     });
     assert.deepEqual(left, []);
   },
+};
+
+CHECKS["a full disk is a quota_exceeded before a byte is fetched"] = async ({ page, server }) => {
+  const session = await page.context().newCDPSession(page);
+  const { origin } = server;
+  await session.send("Storage.overrideQuotaForOrigin", { origin, quotaSize: 20_000_000 });
+  server.seen.length = 0;
+  const { code, message } = await load(page, MODEL);
+  await session.send("Storage.overrideQuotaForOrigin", { origin });
+  assert.equal(code, "quota_exceeded", message);
+  assert.match(message, /needs \d+.* MB and this origin has/);
+  const left = await page.evaluate(async () => (await import("/package/index.js")).listModels());
+  assert.deepEqual(left.filter((model) => model.complete), []);
+};
+
+CHECKS["a server without ranges serves a whole download, and a broken one from its start"] = async ({ page, server }) => {
+  server.faults[MODEL] = { ranges: false, cutAfter: 60_000_000 };
+  const broken = await load(page, MODEL);
+  assert.equal(broken.code, "network_error", broken.message);
+  server.faults[MODEL] = { ranges: false };
+  const { info, message } = await load(page, MODEL);
+  assert.ok(info, message);
+  delete server.faults[MODEL];
+  await page.evaluate(() => window.engine.unload());
 };
 
 async function main() {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import path from "node:path";
 import test from "node:test";
 
-import { LAUNCH_US, format, judge, wrappers } from "./report.mjs";
+import { LAUNCH_US, format, judge, skipped, wrappers } from "./report.mjs";
 import { locate, serveFiles } from "./files.mjs";
 
 const good = {
@@ -21,6 +21,13 @@ test("a good report holds and is counted", () => {
   assert.ok(ok);
   assert.match(text, /^test rms_norm \.\.\. ok$/m);
   assert.match(text, /^test result: ok\. 2 passed; 0 failed; 0 ignored;/m);
+});
+
+test("what cannot run is counted apart, with its reason", () => {
+  const { text, ok } = format([...judge(good), skipped("chat", "no model")]);
+  assert.ok(ok);
+  assert.match(text, /^test chat \.\.\. ignored, no model$/m);
+  assert.match(text, /^test result: ok\. 2 passed; 0 failed; 1 ignored;/m);
 });
 
 test("a kernel that is off fails", () => {

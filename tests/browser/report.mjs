@@ -47,21 +47,28 @@ export function compiled(rejected, count) {
   };
 }
 
+// A check that cannot run here, with the reason.
+export function skipped(name, reason) {
+  return { name, why: null, skip: reason };
+}
+
 // The lines for a list of checks, and whether all hold.
 export function format(checks) {
   const failed = checks.filter((check) => check.why !== null);
+  const skips = checks.filter((check) => check.skip);
   const lines = [`running ${checks.length} tests`];
   for (const check of checks) {
-    lines.push(`test ${check.name} ... ${check.why === null ? "ok" : "FAILED"}`);
+    const verdict = check.skip ? `ignored, ${check.skip}` : check.why === null ? "ok" : "FAILED";
+    lines.push(`test ${check.name} ... ${verdict}`);
     const remark = check.why ?? check.remark;
     if (remark) {
       lines.push(`    ${remark}`);
     }
   }
   const verdict = failed.length === 0 ? "ok" : "FAILED";
-  const passed = checks.length - failed.length;
+  const passed = checks.length - failed.length - skips.length;
   lines.push(
-    `test result: ${verdict}. ${passed} passed; ${failed.length} failed; 0 ignored; 0 measured; 0 filtered out`,
+    `test result: ${verdict}. ${passed} passed; ${failed.length} failed; ${skips.length} ignored; 0 measured; 0 filtered out`,
   );
   return { text: lines.join("\n"), ok: failed.length === 0 };
 }

@@ -158,3 +158,25 @@ fn chunked_prefill_equals_whole_prefill_and_steps_equal_a_longer_prefill() {
         }
     }
 }
+
+#[test]
+fn a_model_or_cache_past_the_adapters_bindings_is_refused_by_name() {
+    let test = "a_model_or_cache_past_the_adapters_bindings_is_refused_by_name";
+    let Some(gpu) = fireside_tests::gpu() else {
+        return fireside_tests::skip(test, "no gpu adapter: install mesa-vulkan-drivers");
+    };
+    let path = fixture("tiny-llama").join(&variants()[0]);
+    let error = load_path(&path, gpu.clone().with_max_binding(64)).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("too small for this model: 64 rows of"),
+        "{error}"
+    );
+
+    let model = load_path(&path, gpu.with_max_binding(1 << 20))
+        .unwrap()
+        .model;
+    let error = model.cache(1 << 40, KvDtype::F16).unwrap_err().to_string();
+    assert!(error.contains("a kv cache of"), "{error}");
+    assert!(error.contains("it allows 1048576"), "{error}");
+}

@@ -48,13 +48,15 @@ async function request(
   return response;
 }
 
-/** The length of the whole file, by the headers of an answer; 0 where they do not say. */
-function totalOf(response: Response): number {
+/** The length of the whole file, by the headers of an answer that begins at `from`; 0 where they do not say. */
+function totalOf(response: Response, from = 0): number {
   const range = /\/(\d+)\s*$/.exec(response.headers.get("content-range") ?? "");
   if (range) return Number(range[1]);
   // A compressed answer's length is not the file's.
   if (response.headers.get("content-encoding")) return 0;
-  return Number(response.headers.get("content-length") ?? 0);
+  const length = Number(response.headers.get("content-length") ?? 0);
+  // Another origin's server may show the length of the rest, and hide where it lies.
+  return length > 0 ? from + length : 0;
 }
 
 async function checkRoom(needed: number): Promise<void> {
@@ -114,7 +116,7 @@ async function fetchInto(url: string, slot: Slot, options: DownloadOptions): Pro
   if (resumes) {
     for await (const bytes of slot.existing()) hasher.update(bytes);
   }
-  note.size = totalOf(response);
+  note.size = totalOf(response, resumes ? note.received : 0);
   // Weak tags do not name bytes.
   const etag = response.headers.get("etag");
   if (etag && !etag.startsWith("W/")) note.etag = etag;

@@ -3,6 +3,7 @@
  * Runs in a worker, or in the page.
  */
 import init, { Sha256, WebEngine } from "./wasm/fireside_web.js";
+import { adapterName, openAdapter } from "./adapter.js";
 import { download, drain, type DownloadOptions } from "./download.js";
 import { FiresideError, throwIfAborted, toError, type ErrorObject } from "./errors.js";
 import { findModel } from "./models.js";
@@ -31,24 +32,6 @@ function startModule(url: string | undefined): Promise<void> {
   return ready;
 }
 
-async function adapterName(): Promise<string> {
-  if (!("gpu" in navigator) || !navigator.gpu) {
-    throw new FiresideError(
-      "no_adapter",
-      "this browser has no WebGPU: use a current Chrome, Edge, Safari or Firefox, over https or on localhost",
-    );
-  }
-  const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
-  if (!adapter) {
-    throw new FiresideError(
-      "no_adapter",
-      "no GPU adapter: switch on hardware acceleration in the browser's settings and update the GPU's driver",
-    );
-  }
-  const { vendor, architecture, description } = adapter.info;
-  return [vendor, architecture, description].filter(Boolean).join(" ");
-}
-
 /** Lets messages in that came while the module was busy: an abort among them. */
 function turn(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve));
@@ -59,9 +42,37 @@ function nameOf(source: string | Blob): string {
   return decodeURIComponent(text.split(/[?#]/)[0]?.split("/").pop() || "model.gguf");
 }
 
+/** Puts the fetched model onto an adapter. */
+type Build = (uploaded: (loaded: number, total: number) => void) => Promise<WebEngine>;
+
+/** A request under way. */
+interface Open {
+  /** What the page calls it. */
+  readonly number: number;
+  readonly chat: boolean;
+  readonly body: string;
+  readonly id: string;
+  readonly created: number;
+  /** Chunks that the page has. */
+  given: number;
+  /** Chunks to come that it has already: after a lost device the request runs again from its start. */
+  skip: number;
+  cancelled: boolean;
+}
+
+/** Devices lost in a row, without a step between them, after which there is no other try. */
+const MOST_LOSSES = 3;
+
 /** An engine on this thread. */
 export class Host {
   #engine: WebEngine | undefined;
+  #build: Build | undefined;
+  /** Requests by the number that the module gave them. */
+  #open = new Map<number, Open>();
+  #next = 0;
+  #losses = 0;
+  /** While the engine is built again. */
+  #recovery: Promise<void> | undefined;
   #stepping = false;
   readonly #onEvents: (events: StepEvent[]) => void;
   readonly #onFailure: (error: ErrorObject) => void;
@@ -86,7 +97,8 @@ export class Host {
       onProgress({ phase, progress, loaded, total, timeElapsed, text, ...(file === undefined ? {} : { file }) });
     };
     await startModule(options.wasmUrl);
-    const adapter = await adapterName();
+    // Before a download that no adapter would have a use for.
+    await openAdapter();
     throwIfAborted(signal);
     const fetching = (file: string, sha256?: string): DownloadOptions => ({
       signal,
@@ -103,14 +115,12 @@ export class Host {
     if (!Number.isInteger(context) || context < 0) {
       throw new FiresideError("bad_option", `contextSize is ${context}; expected a whole number of tokens`, "contextSize");
     }
-    let engine: WebEngine;
-    if (typeof source === "object" && "safetensors" in source) {
-      engine = await this.#loadSafetensors(source, fetching, adapter, context, uploaded, signal);
-    } else {
-      const { blob, name } = await fetchGguf(source, options, fetching);
-      throwIfAborted(signal);
-      engine = await WebEngine.loadGguf(name, blobReader(blob), adapter, context, uploaded);
-    }
+    const build =
+      typeof source === "object" && "safetensors" in source
+        ? await safetensorsBuild(source, fetching, context)
+        : await ggufBuild(source, options, fetching, context);
+    throwIfAborted(signal);
+    const engine = await build(uploaded);
     try {
       await turn();
       throwIfAborted(signal);
@@ -122,40 +132,8 @@ export class Host {
       throw thrown;
     }
     this.#engine = engine;
+    this.#build = build;
     return JSON.parse(engine.info()) as EngineInfo;
-  }
-
-  async #loadSafetensors(
-    source: SafetensorsSource,
-    fetching: (file: string) => DownloadOptions,
-    adapter: string,
-    context: number,
-    uploaded: (loaded: number, total: number) => void,
-    signal: AbortSignal | undefined,
-  ): Promise<WebEngine> {
-    const text = async (url: string | undefined): Promise<string | undefined> =>
-      url === undefined ? undefined : (await download(url, fetching(nameOf(url)))).text();
-    const files = {
-      "config.json": await text(source.config),
-      "tokenizer.json": await text(source.tokenizer),
-      "tokenizer_config.json": await text(source.tokenizerConfig),
-      "generation_config.json": await text(source.generationConfig),
-      "chat_template.jinja": await text(source.chatTemplate),
-    };
-    const urls = typeof source.safetensors === "string" ? [source.safetensors] : source.safetensors;
-    const readers = [];
-    for (const url of urls) readers.push(blobReader(await download(url, fetching(nameOf(url)))));
-    throwIfAborted(signal);
-    const names = urls.map(nameOf);
-    return WebEngine.loadSafetensors(
-      names[0] ?? "model",
-      names,
-      readers,
-      JSON.stringify(files),
-      adapter,
-      context,
-      uploaded,
-    );
   }
 
   /** One short answer, so that shaders are compiled before the first request. */
@@ -175,15 +153,36 @@ export class Host {
   }
 
   /** Submits a body and gives the number of its request. */
-  submit(chat: boolean, body: string): number {
-    const id = `${chat ? "chatcmpl" : "cmpl"}-${crypto.randomUUID?.() ?? Math.random().toString(36).slice(2)}`;
-    const number = this.#loaded().submit(chat, body, id, Math.floor(Date.now() / 1000));
+  async submit(chat: boolean, body: string): Promise<number> {
+    await this.#recovery;
+    const open: Open = {
+      number: this.#next,
+      chat,
+      body: withSeed(body),
+      id: `${chat ? "chatcmpl" : "cmpl"}-${crypto.randomUUID?.() ?? Math.random().toString(36).slice(2)}`,
+      created: Math.floor(Date.now() / 1000),
+      given: 0,
+      skip: 0,
+      cancelled: false,
+    };
+    this.#submit(this.#loaded(), open);
+    this.#next += 1;
     void this.#run();
-    return number;
+    return open.number;
+  }
+
+  #submit(engine: WebEngine, open: Open): void {
+    const inner = engine.submit(open.chat, open.body, open.id, open.created);
+    this.#open.set(inner, open);
+    if (open.cancelled) engine.cancel(inner);
   }
 
   cancel(request: number): void {
-    this.#engine?.cancel(request);
+    for (const [inner, open] of this.#open) {
+      if (open.number !== request) continue;
+      open.cancelled = true;
+      this.#engine?.cancel(inner);
+    }
     void this.#run();
   }
 
@@ -192,13 +191,70 @@ export class Host {
     this.#stepping = true;
     try {
       while (this.#engine?.hasWork()) {
-        const events = JSON.parse(await this.#engine.step()) as StepEvent[];
-        if (events.length > 0) this.#onEvents(events);
+        const engine = this.#engine;
+        try {
+          const events = this.#known(JSON.parse(await engine.step()) as StepEvent[]);
+          this.#losses = 0;
+          if (events.length > 0) this.#onEvents(events);
+        } catch (thrown) {
+          const error = toError(thrown);
+          const build = this.#build;
+          if (this.#engine !== engine) break;
+          if (error.code !== "device_lost" || !build || ++this.#losses > MOST_LOSSES) throw error;
+          this.#recovery = this.#recover(engine, build);
+          await this.#recovery.finally(() => (this.#recovery = undefined));
+        }
       }
     } catch (thrown) {
+      this.#open.clear();
       this.#onFailure(toError(thrown).toJSON());
     } finally {
       this.#stepping = false;
+    }
+  }
+
+  /** The events of requests that the page waits for, under its numbers, without what it has. */
+  #known(events: StepEvent[]): StepEvent[] {
+    const known: StepEvent[] = [];
+    for (const event of events) {
+      const open = this.#open.get(event.request);
+      if (!open) continue;
+      if (!("chunk" in event)) {
+        this.#open.delete(event.request);
+      } else if (open.skip > 0) {
+        open.skip -= 1;
+        continue;
+      } else {
+        open.given += 1;
+      }
+      known.push({ ...event, request: open.number });
+    }
+    return known;
+  }
+
+  /**
+   * Puts the model onto a new device, and every request back to work: with its seed it gives the same
+   * chunks, so those that the page has are passed over and it never sees the break.
+   */
+  async #recover(lost: WebEngine, build: Build): Promise<void> {
+    lost.free();
+    this.#engine = undefined;
+    let engine: WebEngine;
+    try {
+      engine = await build(() => {});
+    } catch (thrown) {
+      throw new FiresideError(
+        "device_lost",
+        `the GPU device was lost and could not be had again (${toError(thrown).message}): reload the page`,
+      );
+    }
+    if (this.#build !== build) return engine.free();
+    this.#engine = engine;
+    const open = [...this.#open.values()];
+    this.#open.clear();
+    for (const each of open) {
+      each.skip = each.given;
+      this.#submit(engine, each);
     }
   }
 
@@ -214,17 +270,70 @@ export class Host {
     return JSON.parse(this.#loaded().counters()) as Counters;
   }
 
-  /** Forgets what ended requests left in the KV cache. */
+  /** Forgets what ended requests left in the KV cache; a new engine has nothing there. */
   clearCache(): void {
-    this.#loaded().clearCache();
+    this.#engine?.clearCache();
   }
 
   /** Gives the model's memory back. */
   unload(): void {
     const engine = this.#engine;
     this.#engine = undefined;
+    this.#build = undefined;
+    this.#open.clear();
     engine?.free();
   }
+}
+
+/** The body with a seed where it has none, so that running it again gives the same tokens. */
+function withSeed(body: string): string {
+  const parsed = JSON.parse(body) as { seed?: number | null };
+  return JSON.stringify({ ...parsed, seed: parsed.seed ?? Math.floor(Math.random() * 2 ** 32) });
+}
+
+async function ggufBuild(
+  source: Exclude<ModelSource, SafetensorsSource>,
+  options: HostOptions,
+  fetching: (file: string, sha256?: string) => DownloadOptions,
+  context: number,
+): Promise<Build> {
+  const { blob, name } = await fetchGguf(source, options, fetching);
+  return async (uploaded) => {
+    const adapter = adapterName(await openAdapter());
+    return WebEngine.loadGguf(name, blobReader(blob), adapter, context, uploaded);
+  };
+}
+
+async function safetensorsBuild(
+  source: SafetensorsSource,
+  fetching: (file: string) => DownloadOptions,
+  context: number,
+): Promise<Build> {
+  const text = async (url: string | undefined): Promise<string | undefined> =>
+    url === undefined ? undefined : (await download(url, fetching(nameOf(url)))).text();
+  const files = {
+    "config.json": await text(source.config),
+    "tokenizer.json": await text(source.tokenizer),
+    "tokenizer_config.json": await text(source.tokenizerConfig),
+    "generation_config.json": await text(source.generationConfig),
+    "chat_template.jinja": await text(source.chatTemplate),
+  };
+  const urls = typeof source.safetensors === "string" ? [source.safetensors] : source.safetensors;
+  const names = urls.map(nameOf);
+  const blobs: Blob[] = [];
+  for (const url of urls) blobs.push(await download(url, fetching(nameOf(url))));
+  return async (uploaded) => {
+    const adapter = adapterName(await openAdapter());
+    return WebEngine.loadSafetensors(
+      names[0] ?? "model",
+      names,
+      blobs.map((blob) => blobReader(blob)),
+      JSON.stringify(files),
+      adapter,
+      context,
+      uploaded,
+    );
+  };
 }
 
 async function fetchGguf(

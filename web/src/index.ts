@@ -26,6 +26,7 @@ export function CreateEngine(source: ModelSource, options: EngineOptions = {}): 
   return Engine.start(source, options);
 }
 
+export { adapterReport, type AdapterReport } from "./adapter.js";
 export { Engine, type RequestOptions, type Stream } from "./engine.js";
 export { FiresideError, type ErrorCode } from "./errors.js";
 export { knownModels, type KnownModel } from "./models.js";

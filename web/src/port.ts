@@ -144,7 +144,7 @@ export async function localPort(listener: Listener): Promise<Port> {
   );
   return {
     load: (source, options, signal, onProgress) => host.load(source, options, signal, onProgress),
-    submit: async (chat, body) => host.submit(chat, body),
+    submit: (chat, body) => host.submit(chat, body),
     cancel: (request) => host.cancel(request),
     tokenize: async (text, special) => host.tokenize(text, special),
     detokenize: async (tokens) => host.detokenize(tokens),

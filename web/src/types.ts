@@ -211,6 +211,7 @@ export interface EngineInfo {
 export interface Counters {
   wasmBytes: number;
   dispatches: number;
+  submits: number;
   readBytes: number;
   uploadedBytes: number;
   pipelines: number;

@@ -6,6 +6,7 @@ static LAUNCHES: AtomicU64 = AtomicU64::new(0);
 static PIPELINES: AtomicU64 = AtomicU64::new(0);
 static UPLOADED: AtomicU64 = AtomicU64::new(0);
 static READ: AtomicU64 = AtomicU64::new(0);
+static SUBMITS: AtomicU64 = AtomicU64::new(0);
 
 /// Counts since the process started; subtract two snapshots.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,6 +19,9 @@ pub struct Counters {
     pub uploaded: u64,
     /// Bytes read back.
     pub read: u64,
+    /// Submissions to the adapter's queue: one for a recorded step, one for a flush, and two for
+    /// a read through Burn's runtime, which submits what was launched and then the copy.
+    pub submits: u64,
 }
 
 impl Counters {
@@ -28,6 +32,7 @@ impl Counters {
             pipelines: PIPELINES.load(Ordering::Relaxed),
             uploaded: UPLOADED.load(Ordering::Relaxed),
             read: READ.load(Ordering::Relaxed),
+            submits: SUBMITS.load(Ordering::Relaxed),
         }
     }
 
@@ -39,12 +44,17 @@ impl Counters {
             pipelines: self.pipelines - earlier.pipelines,
             uploaded: self.uploaded - earlier.uploaded,
             read: self.read - earlier.read,
+            submits: self.submits - earlier.submits,
         }
     }
 }
 
-pub(crate) fn launch() {
-    LAUNCHES.fetch_add(1, Ordering::Relaxed);
+pub(crate) fn launches(count: usize) {
+    LAUNCHES.fetch_add(count as u64, Ordering::Relaxed);
+}
+
+pub(crate) fn submits(count: u64) {
+    SUBMITS.fetch_add(count, Ordering::Relaxed);
 }
 
 pub(crate) fn pipeline() {

@@ -18,6 +18,7 @@ use crate::params::{
     AdjustParams, AttentionParams, BLOCK, EmbedParams, GluParams, KvDtype, LinearParams,
     MatrixShape, NormParams, Profile, RopeParams, SelectParams,
 };
+use crate::record::{self, Launch};
 
 struct Source(Variant);
 
@@ -62,10 +63,19 @@ fn launch(variant: Variant, grid: [usize; 3], buffers: &[&CubeTensor], params: &
         return;
     };
     let grid = grid.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+    let captured = record::capture(|| Launch {
+        variant,
+        grid,
+        buffers: buffers.iter().map(|t| t.handle.clone()).collect(),
+        params: params.to_vec(),
+    });
+    if captured {
+        return;
+    }
     let arguments = KernelArguments::new()
         .with_buffers(buffers.iter().map(|t| t.handle.clone().binding()).collect())
         .with_info(MetadataBindingInfo::custom(Words::new(params).0));
-    counters::launch();
+    counters::launches(1);
     let kernel = SourceKernel::new(Source(variant), CubeDim::new_1d(variant.workgroup()));
     first.client.launch(
         Box::new(kernel),

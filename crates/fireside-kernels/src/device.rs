@@ -5,6 +5,7 @@ use burn::tensor::wgpu::WgpuSetup;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::params::Profile;
+use crate::record::Recorder;
 
 /// What went wrong while a device was opened.
 #[derive(Debug, thiserror::Error)]
@@ -217,7 +218,7 @@ pub struct ComputeDevice {
     burn: Device,
     adapter: Option<AdapterReport>,
     profile: Profile,
-    queue: Option<wgpu::Queue>,
+    recorder: Option<Recorder>,
 }
 
 /// The APIs asked, in order: GL only where nothing else answers, since probing it can print
@@ -291,7 +292,7 @@ impl ComputeDevice {
                 software: true,
                 subgroups: false,
             },
-            queue: None,
+            recorder: None,
         }
     }
 
@@ -391,6 +392,7 @@ impl ComputeDevice {
             .await
             .map_err(|error| refused(error.to_string()))?;
         let backend = adapter.get_info().backend;
+        let recorder = Recorder::new(device.clone(), queue.clone());
         let burn = Device::wgpu_options()
             // A step is below a thousand launches, none of which is to be submitted before the read.
             .tasks_max(4096)
@@ -398,7 +400,7 @@ impl ComputeDevice {
                 instance,
                 adapter,
                 device,
-                queue: queue.clone(),
+                queue,
                 backend,
             })
             .init()
@@ -408,7 +410,7 @@ impl ComputeDevice {
             burn,
             adapter: Some(report),
             profile,
-            queue: Some(queue),
+            recorder: Some(recorder),
         })
     }
 
@@ -416,6 +418,20 @@ impl ComputeDevice {
     #[must_use]
     pub fn with_profile(mut self, profile: Profile) -> Self {
         self.profile = profile;
+        self
+    }
+
+    pub(crate) fn recorder(&self) -> Option<&Recorder> {
+        self.recorder.as_ref()
+    }
+
+    /// The same device with a smaller limit on bindings, in bytes: what a lesser adapter would take.
+    /// Nothing changes on the CPU, which has no bindings.
+    #[must_use]
+    pub fn with_max_binding(mut self, bytes: u64) -> Self {
+        if let Some(adapter) = &mut self.adapter {
+            adapter.max_binding = adapter.max_binding.min(bytes);
+        }
         self
     }
 
@@ -474,24 +490,12 @@ impl ComputeDevice {
     ///
     /// The failure of an earlier launch.
     pub fn flush(&self) -> Result<(), DeviceError> {
+        if self.adapter.is_some() {
+            crate::counters::submits(1);
+        }
         self.burn.flush().map_err(|error| DeviceError::Read {
             reason: error.to_string(),
         })
-    }
-
-    /// Submissions to the queue so far, this call's own empty one included; `None` on the CPU.
-    ///
-    /// An upper bound: wgpu numbers submissions that it prepares and then drops, too.
-    ///
-    /// wgpu numbers submissions natively and shows the number only in a debug print.
-    pub fn submissions(&self) -> Option<u64> {
-        let index = self.queue.as_ref()?.submit([]);
-        format!("{index:?}")
-            .chars()
-            .filter(char::is_ascii_digit)
-            .collect::<String>()
-            .parse()
-            .ok()
     }
 
     /// Uploads words as a tensor.
@@ -519,6 +523,7 @@ pub async fn read_words<const D: usize>(tensor: Tensor<D, Int>) -> Result<Vec<u3
         .await
         .map_err(|e| failed(e.to_string()))?;
     crate::counters::read(data.num_elements() * 4);
+    crate::counters::submits(2);
     data.try_into_vec().map_err(|e| failed(format!("{e:?}")))
 }
 
@@ -534,5 +539,58 @@ pub async fn read_floats<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, 
         .await
         .map_err(|e| failed(e.to_string()))?;
     crate::counters::read(data.num_elements() * 4);
+    crate::counters::submits(2);
     data.try_into_vec().map_err(|e| failed(format!("{e:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> AdapterReport {
+        AdapterReport {
+            index: 0,
+            name: "a small one".into(),
+            kind: "integrated-gpu",
+            driver: String::new(),
+            backend: "vulkan".into(),
+            software: false,
+            f16: false,
+            subgroup_lanes: 0,
+            max_binding: 128 << 20,
+            max_buffer: 256 << 20,
+            max_invocations: 256,
+            workgroup_memory: 16384,
+            storage_buffers: 8,
+        }
+    }
+
+    #[test]
+    fn an_adapter_of_the_base_limits_will_do() {
+        assert!(report().check().is_ok());
+    }
+
+    #[test]
+    fn an_adapter_below_a_limit_is_refused_by_the_limits_name() {
+        let small: [(fn(&mut AdapterReport), &str); 4] = [
+            (|r| r.max_invocations = 128, "invocations per workgroup 128"),
+            (
+                |r| r.workgroup_memory = 8192,
+                "bytes of workgroup memory 8192",
+            ),
+            (|r| r.storage_buffers = 4, "storage buffers per stage 4"),
+            (
+                |r| r.max_binding = 1 << 20,
+                "bytes per storage binding 1048576",
+            ),
+        ];
+        for (shrink, says) in small {
+            let mut report = report();
+            shrink(&mut report);
+            let error = report.check().unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+            assert!(error.contains("\"a small one\""), "{error}");
+            assert!(error.contains("--device cpu"), "{error}");
+        }
+    }
 }

@@ -20,5 +20,6 @@ mod flex;
 pub mod layout;
 pub mod ops;
 pub mod params;
+pub mod record;
 pub mod selection;
 pub mod twin;

@@ -193,12 +193,16 @@ pub struct GluParams {
     pub profile: Profile,
 }
 
+/// The row of an adjustment that stands for none.
+pub const NO_ROW: u32 = u32::MAX;
+
 /// Penalties and biases, [`crate::ops::adjust_logits`].
 #[derive(Debug, Clone)]
 pub struct AdjustParams {
     /// Entries.
     pub count: usize,
-    /// Where the entries are, four words each: row, token, repetition penalty, addend.
+    /// Where the entries are, four words each: row ([`NO_ROW`] for an entry that is to be
+    /// skipped), token, repetition penalty, addend.
     pub entries_at: usize,
     /// Kernel shapes.
     pub profile: Profile,

@@ -7,6 +7,8 @@ use fireside_kernels::params::{BLOCK, KvDtype};
 use crate::config::DecoderConfig;
 use crate::error::ModelError;
 use crate::memory;
+use crate::model::Launched;
+use crate::recordings::Recordings;
 
 /// Keys and values of all layers. Blocks hold [`BLOCK`] positions; which block belongs to which
 /// sequence is the engine's business.
@@ -17,6 +19,8 @@ pub struct KvCache {
     blocks: usize,
     dtype: KvDtype,
     bytes: u64,
+    /// Decode steps recorded over these blocks.
+    pub(crate) recordings: Recordings<Launched>,
 }
 
 impl KvCache {
@@ -66,6 +70,7 @@ impl KvCache {
             blocks,
             dtype,
             bytes,
+            recordings: Recordings::default(),
         })
     }
 

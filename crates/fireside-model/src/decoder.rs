@@ -13,7 +13,7 @@ use crate::cache::KvCache;
 use crate::config::DecoderConfig;
 use crate::error::ModelError;
 use crate::matrix::{Matrix, Product};
-use crate::plan::Plan;
+use crate::plan::Shape;
 
 /// Up to this many tokens a norm is computed inside the product that follows it: that saves a
 /// launch and costs little while few tokens share each weight.
@@ -82,7 +82,7 @@ pub struct Decoder {
 /// What every layer of a step needs.
 struct Run<'a> {
     config: &'a DecoderConfig,
-    plan: &'a Plan,
+    shape: &'a Shape,
     step: &'a Tensor<1, Int>,
     profile: Profile,
 }
@@ -106,11 +106,11 @@ impl Norm {
 
     /// The product of `matrix` with the normed `x`, the norm inside it or before it.
     fn then(&self, matrix: &Matrix, x: &Tensor<2>, extra: Product<'_>, run: &Run<'_>) -> Tensor<2> {
-        if run.plan.tokens <= FUSED_NORM_TOKENS {
+        if run.shape.tokens <= FUSED_NORM_TOKENS {
             let norm = Some((&self.gain, self.width, self.eps));
             return matrix.product(x, Product { norm, ..extra }, run.profile);
         }
-        let normed = self.rows(x, run.plan.tokens, run.plan.identity_at, run);
+        let normed = self.rows(x, run.shape.tokens, run.shape.identity_at, run);
         matrix.product(&normed, extra, run.profile)
     }
 }
@@ -139,7 +139,7 @@ impl Attention {
         cache: &mut KvCache,
         run: &Run<'_>,
     ) -> Result<Tensor<2>, ModelError> {
-        let (config, plan) = (run.config, run.plan);
+        let (config, shape) = (run.config, run.shape);
         let bias = self.qkv_bias.as_ref();
         let qkv = self.norm.then(
             &self.qkv,
@@ -160,13 +160,13 @@ impl Attention {
             values,
             run.step,
             RopeParams {
-                tokens: plan.tokens,
+                tokens: shape.tokens,
                 heads: config.heads,
                 kv_heads: config.kv_heads,
                 head_dim: config.stored_head_dim(),
                 rotary: config.rope.rotary,
-                slots_at: plan.slots_at,
-                angles_at: plan.angles_at,
+                slots_at: shape.slots_at,
+                angles_at: shape.angles_at,
                 kv,
                 profile: run.profile,
             },
@@ -182,9 +182,9 @@ impl Attention {
                 head_dim: config.stored_head_dim(),
                 scale: 1.0 / (config.head_dim as f32).sqrt(),
                 window: 0,
-                tiles: plan.tiles,
-                tiles_at: plan.tiles_at,
-                tile_tokens: plan.tile_tokens,
+                tiles: shape.tiles,
+                tiles_at: shape.tiles_at,
+                tile_tokens: shape.tile_tokens,
                 kv,
                 profile: run.profile,
             },
@@ -286,25 +286,25 @@ impl Decoder {
         }
     }
 
-    /// The logits of the plan's rows, `[rows][stride]`, `None` where it wants no row; keys and
+    /// The logits of the step's rows, `[rows][stride]`, `None` where it wants no row; keys and
     /// values go to the cache.
     pub(crate) fn logits(
         &self,
         config: &DecoderConfig,
-        plan: &Plan,
+        shape: &Shape,
         step: &Tensor<1, Int>,
         cache: &mut KvCache,
         profile: Profile,
     ) -> Result<Option<Tensor<2>>, ModelError> {
         let run = Run {
             config,
-            plan,
+            shape,
             step,
             profile,
         };
         let mut x = self
             .embedding
-            .gather(step, plan.tokens, plan.tokens_at, profile)
+            .gather(step, shape.tokens, shape.tokens_at, profile)
             .ok_or_else(|| ModelError::Contradiction {
                 what: "the embedding table is empty".into(),
             })?;
@@ -312,10 +312,10 @@ impl Decoder {
             x = layer.attention.forward(&x, index, cache, &run)?;
             x = layer.feed_forward.forward(&x, &run);
         }
-        if plan.rows == 0 {
+        if shape.rows == 0 {
             return Ok(None);
         }
-        let last = self.norm.rows(&x, plan.rows, plan.rows_at, &run);
+        let last = self.norm.rows(&x, shape.rows, shape.rows_at, &run);
         let head = self.head.as_ref().unwrap_or(&self.embedding);
         Ok(Some(head.product(&last, Product::default(), profile)))
     }

@@ -20,6 +20,7 @@ mod pack;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod path;
 mod plan;
+mod recordings;
 pub mod rope;
 pub mod step;
 

@@ -1,17 +1,21 @@
 //! A model on its device: runs steps.
 
+use std::sync::Arc;
+
 use burn::tensor::{Int, Tensor};
 use fireside_kernels::counters;
 use fireside_kernels::device::{ComputeDevice, read_floats, read_words};
 use fireside_kernels::ops;
 use fireside_kernels::params::{AdjustParams, KvDtype, SelectParams};
+use fireside_kernels::record::Recording;
 use fireside_kernels::selection::Selection;
 
 use crate::cache::KvCache;
 use crate::config::DecoderConfig;
 use crate::decoder::Decoder;
 use crate::error::ModelError;
-use crate::plan::Plan;
+use crate::plan::{Plan, Shape};
+use crate::recordings::Key;
 use crate::step::{Selected, Step};
 
 /// A decoder with its weights on a device.
@@ -76,30 +80,68 @@ impl Model {
         step: &Step,
     ) -> Result<Vec<Selected>, ModelError> {
         let plan = Plan::new(step, &self.config, cache.blocks())?;
-        if plan.tokens == 0 {
+        if plan.shape.tokens == 0 {
             return Ok(Vec::new());
         }
         counters::uploaded(plan.words.len() * 4);
-        let launched = self.device.run(|| self.launch(&plan, cache))??;
-        let Some(Launched {
-            logits,
-            found,
-            stride,
-        }) = launched
-        else {
+        if let Some(recording) = self.recording(cache, &plan).await? {
+            let found = recording.run(&plan.words).await?;
+            return self.selected(step, recording.kept(), &found).await;
+        }
+        let launched = self.device.run(|| {
+            let words = self.device.words(plan.words.clone());
+            self.launch(&plan.shape, &words, cache)
+        })??;
+        let Some((found, launched)) = launched else {
             return Ok(Vec::new());
         };
         let found = read_words(found).await?;
+        self.selected(step, &launched, &found).await
+    }
+
+    /// The recording of a decode step's shape, made where there is none; `None` for other steps
+    /// and on the CPU.
+    async fn recording(
+        &self,
+        cache: &mut KvCache,
+        plan: &Plan,
+    ) -> Result<Option<Arc<Recording<Launched>>>, ModelError> {
+        let Some(key) = Key::of(plan) else {
+            return Ok(None);
+        };
+        if let Some(recording) = cache.recordings.get(&key) {
+            return Ok(Some(recording));
+        }
+        let recording = Recording::new(&self.device, key.words(), |words| {
+            self.launch(&plan.shape, words, cache)?
+                .ok_or_else(|| ModelError::Step {
+                    what: "a step without rows has nothing to record".into(),
+                })
+        });
+        let Some(recording) = recording.await?.map(Arc::new) else {
+            return Ok(None);
+        };
+        cache.recordings.keep(key, recording.clone());
+        Ok(Some(recording))
+    }
+
+    /// The results of a step from the words that were read back.
+    async fn selected(
+        &self,
+        step: &Step,
+        launched: &Launched,
+        found: &[u32],
+    ) -> Result<Vec<Selected>, ModelError> {
         let wants: Vec<bool> = step
             .chunks
             .iter()
             .flat_map(|c| c.rows.iter().map(|(_, s)| s.logits))
             .collect();
         let vocab = self.config.vocab;
-        let mut selected = Vec::with_capacity(plan.rows);
-        for (row, (words, want)) in found.chunks_exact(stride).zip(wants).enumerate() {
+        let mut selected = Vec::with_capacity(wants.len());
+        for (row, (words, want)) in found.chunks_exact(launched.stride).zip(wants).enumerate() {
             let logits = if want {
-                let own = logits.clone().slice([row..row + 1, 0..vocab]);
+                let own = launched.logits.clone().slice([row..row + 1, 0..vocab]);
                 Some(read_floats(own).await?)
             } else {
                 None
@@ -112,45 +154,46 @@ impl Model {
         Ok(selected)
     }
 
-    /// Launches a step's kernels.
-    fn launch(&self, plan: &Plan, cache: &mut KvCache) -> Result<Option<Launched>, ModelError> {
+    /// Launches a step's kernels: the tensor of its selections, and what goes with it. `None` where
+    /// it wants no row.
+    fn launch(
+        &self,
+        shape: &Shape,
+        words: &Tensor<1, Int>,
+        cache: &mut KvCache,
+    ) -> Result<Option<(Tensor<2, Int>, Launched)>, ModelError> {
         let profile = self.device.profile();
-        let words = self.device.words(plan.words.clone());
         let logits = self
             .decoder
-            .logits(&self.config, plan, &words, cache, profile)?;
+            .logits(&self.config, shape, words, cache, profile)?;
         let Some(mut logits) = logits else {
             return Ok(None);
         };
-        if plan.adjustments > 0 {
+        if shape.adjustments > 0 {
             let params = AdjustParams {
-                count: plan.adjustments,
-                entries_at: plan.adjustments_at,
+                count: shape.adjustments,
+                entries_at: shape.adjustments_at,
                 profile,
             };
-            logits = ops::adjust_logits(logits, &words, params);
+            logits = ops::adjust_logits(logits, words, params);
         }
         let params = SelectParams {
             vocab: self.config.vocab,
-            keep: plan.candidates,
-            rows_at: plan.settings_at,
+            keep: shape.candidates,
+            rows_at: shape.settings_at,
             profile,
         };
         let stride = params.out_stride();
-        let found = ops::select(&logits, &words, params);
-        Ok(Some(Launched {
-            logits,
-            found,
-            stride,
-        }))
+        let found = ops::select(&logits, words, params);
+        Ok(Some((found, Launched { logits, stride })))
     }
 }
 
-/// What a step's kernels will have written.
-struct Launched {
+/// What a step's kernels will have written besides its selections.
+#[derive(Debug)]
+pub(crate) struct Launched {
     /// The adjusted logits of the wanted rows.
     logits: Tensor<2>,
-    /// A [`Selection`] of each, `stride` words.
-    found: Tensor<2, Int>,
+    /// Words of one row's [`Selection`].
     stride: usize,
 }

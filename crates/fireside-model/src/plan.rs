@@ -1,6 +1,6 @@
 //! From a step to the one buffer that is uploaded for it, and the offsets the kernels need.
 
-use fireside_kernels::params::{BLOCK, SELECT_SETTINGS};
+use fireside_kernels::params::{BLOCK, NO_ROW, SELECT_SETTINGS};
 
 use crate::config::DecoderConfig;
 use crate::error::ModelError;
@@ -9,11 +9,21 @@ use crate::step::Step;
 /// Queries (tokens times heads of a group) that one attention workgroup serves in prefill.
 const TILE_QUERIES: usize = 12;
 
+/// Least room for adjustments, where there are any: penalties add a few with every token.
+const ADJUSTMENTS: usize = 64;
+
 /// A step laid out for the device.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plan {
     /// The step buffer.
     pub(crate) words: Vec<u32>,
+    pub(crate) shape: Shape,
+}
+
+/// Sizes and offsets of a step: all that its launches depend on besides the words, so that steps of
+/// one shape have the same launches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Shape {
     pub(crate) tokens: usize,
     pub(crate) tokens_at: usize,
     pub(crate) slots_at: usize,
@@ -27,6 +37,7 @@ pub(crate) struct Plan {
     pub(crate) tile_tokens: usize,
     pub(crate) settings_at: usize,
     pub(crate) angles_at: usize,
+    /// Room for adjustments: a power of two, or zero; those past the step's own have no row.
     pub(crate) adjustments: usize,
     pub(crate) adjustments_at: usize,
     /// Candidates that the row wanting most wants.
@@ -114,7 +125,11 @@ impl Plan {
             .map(|c| c.tokens.len().div_ceil(tile_tokens))
             .sum();
         let adjustments_at = tiles_at + tiles * 4;
-        let adjustments = selections().map(|s| s.adjustments.len()).sum();
+        let adjusted: usize = selections().map(|s| s.adjustments.len()).sum();
+        let adjustments = match adjusted {
+            0 => 0,
+            some => some.next_power_of_two().max(ADJUSTMENTS),
+        };
         let mut table_at = adjustments_at + adjustments * 4;
         let mut first = 0;
         for chunk in &step.chunks {
@@ -131,10 +146,12 @@ impl Plan {
                 words.extend([row as u32, a.token, a.repetition.to_bits(), a.add.to_bits()]);
             }
         }
+        for _ in adjusted..adjustments {
+            words.extend([NO_ROW, 0, 0, 0]);
+        }
         words.extend(step.chunks.iter().flat_map(|c| &c.blocks));
 
-        Ok(Self {
-            words,
+        let shape = Shape {
             tokens,
             tokens_at,
             slots_at,
@@ -149,7 +166,8 @@ impl Plan {
             adjustments,
             adjustments_at,
             candidates: selections().map(|s| s.candidates).max().unwrap_or(0),
-        })
+        };
+        Ok(Self { words, shape })
     }
 }
 

@@ -254,6 +254,7 @@ impl WebEngine {
         json!({
             "wasmBytes": core::arch::wasm32::memory_size(0) * 65536,
             "dispatches": counters.dispatches,
+            "submits": counters.submits,
             "readBytes": counters.read,
             "uploadedBytes": counters.uploaded,
             "pipelines": counters.pipelines,

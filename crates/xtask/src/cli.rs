@@ -17,6 +17,9 @@ usage: cargo xtask COMMAND
        --crate NAME             the crate to build (fireside-web)
        --profile NAME           the cargo profile (web)
        --out FOLDER             where the files go (web/src/wasm)
+  web serve                   build the demo page and serve it on 127.0.0.1
+       --port NUMBER            the port (8080)
+       --keep-wasm              take the browser module of the last build
   help                        print this
 
 environment:
@@ -42,6 +45,8 @@ pub(crate) enum Command {
     Tidy,
     /// Build the browser module.
     Web(WebOptions),
+    /// Build the demo page and serve it.
+    Serve(ServeOptions),
 }
 
 /// Options of `demo`.
@@ -85,6 +90,15 @@ impl Default for WebOptions {
     }
 }
 
+/// Options of `web serve`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ServeOptions {
+    /// The port on 127.0.0.1.
+    pub(crate) port: u16,
+    /// Take the module that is there.
+    pub(crate) keep_wasm: bool,
+}
+
 /// Reads a command line without the program's name.
 pub(crate) fn parse(arguments: &[String]) -> Result<Command> {
     let Some((command, rest)) = arguments.split_first() else {
@@ -98,7 +112,10 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Command> {
         "test" => Ok(Command::Test(test(rest)?)),
         "tidy" if rest.is_empty() => Ok(Command::Tidy),
         "tidy" => bail!("`tidy` takes no options, got `{}`", rest.join(" ")),
-        "web" => Ok(Command::Web(web(rest)?)),
+        "web" => match rest.split_first() {
+            Some((serve, rest)) if serve == "serve" => Ok(Command::Serve(self::serve(rest)?)),
+            _ => Ok(Command::Web(web(rest)?)),
+        },
         other => bail!(
             "no command `{other}`: there are demo, test, tidy and web, see `cargo xtask help`"
         ),
@@ -172,6 +189,35 @@ fn web(rest: &[String]) -> Result<WebOptions> {
     Ok(options)
 }
 
+fn serve(rest: &[String]) -> Result<ServeOptions> {
+    let mut options = ServeOptions {
+        port: 8080,
+        keep_wasm: false,
+    };
+    let mut arguments = rest.iter();
+    while let Some(argument) = arguments.next() {
+        let (name, value) = match argument.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (argument.as_str(), None),
+        };
+        match (name, value) {
+            ("--keep-wasm", None) => options.keep_wasm = true,
+            ("--port", value) => {
+                let value = value.or_else(|| arguments.next().map(String::as_str));
+                let value = value.unwrap_or_default();
+                options.port = match value.parse() {
+                    Ok(port) if port > 0 => port,
+                    _ => bail!("--port is `{value}`; expected a number from 1 to 65535"),
+                };
+            }
+            (other, _) => {
+                bail!("no option `{other}` of `web serve`: there are --port and --keep-wasm")
+            }
+        }
+    }
+    Ok(options)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,6 +268,27 @@ mod tests {
         );
         assert_eq!(options.profile, "web");
         assert!(parse(&words("web --out")).is_err());
+    }
+
+    #[test]
+    fn the_page_is_served_on_8080_unless_told_otherwise() {
+        let of = |line| match parse(&words(line)) {
+            Ok(Command::Serve(options)) => Ok(options),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        };
+        assert_eq!(of("web serve").unwrap().port, 8080);
+        let options = of("web serve --keep-wasm --port=9000").unwrap();
+        assert_eq!((options.port, options.keep_wasm), (9000, true));
+        for wrong in [
+            "web serve --port",
+            "web serve --port 0",
+            "web serve --port http",
+        ] {
+            let error = of(wrong).unwrap_err();
+            assert!(error.contains("--port is"), "{error}");
+        }
+        assert!(of("web serve --out x").unwrap_err().contains("--keep-wasm"));
     }
 
     #[test]

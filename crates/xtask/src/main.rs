@@ -3,9 +3,11 @@
 mod cargo;
 mod cli;
 mod demo;
+mod npm;
 mod packages;
 mod process;
 mod project;
+mod serve;
 mod setup;
 mod test;
 mod tidy;
@@ -52,5 +54,6 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         Command::Test(options) => test::run(&project, &options),
         Command::Tidy => tidy::command(&project),
         Command::Web(options) => web::command(&project, &options),
+        Command::Serve(options) => serve::command(&project, &options),
     }
 }

@@ -1,6 +1,6 @@
 //! The browser module: built for wasm32, then given its JavaScript side.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail};
@@ -12,6 +12,22 @@ use crate::project::Project;
 use crate::setup::Part;
 use crate::ui::{Stream, Ui};
 use crate::wasm::{self, Toolchain};
+
+/// The crates that must build for browsers, the last of them as a module. They are built in one
+/// call wherever the module is, so that Burn is built once.
+pub(crate) const CRATES: [&str; 4] = [
+    "fireside-kernels",
+    "fireside-model",
+    "fireside-engine",
+    "fireside-web",
+];
+/// The profile of the module that the browser tests load.
+pub(crate) const PROFILE: &str = "web";
+
+/// The module that the browser tests load and the demo page runs, as the linker leaves it.
+pub(crate) fn test_module(project: &Project) -> PathBuf {
+    wasm::module(project, CRATES[CRATES.len() - 1], PROFILE)
+}
 
 /// `cargo xtask web`.
 pub(crate) fn command(project: &Project, options: &WebOptions) -> Result<ExitCode> {

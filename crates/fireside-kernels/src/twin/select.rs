@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::params::{AdjustParams, SELECT_HEAD, SELECT_SETTINGS, SelectParams};
+use crate::params::{AdjustParams, NO_ROW, SELECT_HEAD, SELECT_SETTINGS, SelectParams};
 
 /// The noise of one token, equal on every device up to the rounding of `log`: a standard
 /// Gumbel value from a hash of seed, draw and token.
@@ -21,6 +21,9 @@ pub fn gumbel(seed: u64, draw: u32, token: u32) -> f32 {
 /// Twin of `adjust_logits.wgsl`.
 pub fn adjust_logits(logits: &mut [f32], stride: usize, step: &[u32], params: &AdjustParams) {
     for entry in step[params.entries_at..].chunks_exact(4).take(params.count) {
+        if entry[0] == NO_ROW {
+            continue;
+        }
         let l = &mut logits[entry[0] as usize * stride + entry[1] as usize];
         let repetition = f32::from_bits(entry[2]);
         *l = if *l > 0.0 {

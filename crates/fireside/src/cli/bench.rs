@@ -28,7 +28,6 @@ struct Series {
     wall: Vec<Duration>,
     cpu: Vec<Duration>,
     counters: Counters,
-    submits: Option<u64>,
     steps: usize,
 }
 
@@ -158,17 +157,11 @@ impl Bench {
         run: impl Fn(&mut Self) -> Result<usize>,
     ) -> Result<()> {
         let before = Counters::now();
-        let submits = self.loaded.model.device().submissions();
         let cpu = ProcessTime::now();
         let wall = Instant::now();
         series.steps = run(self)?;
         series.wall.push(wall.elapsed());
         series.cpu.push(cpu.elapsed());
-        // The second question for the count is a submission of its own.
-        series.submits = match (submits, self.loaded.model.device().submissions()) {
-            (Some(from), Some(to)) => Some(to.saturating_sub(from).saturating_sub(1)),
-            _ => None,
-        };
         series.counters = Counters::now().since(before);
         Ok(())
     }
@@ -181,7 +174,6 @@ impl Series {
             wall: Vec::new(),
             cpu: Vec::new(),
             counters: Counters::default(),
-            submits: None,
             steps: 0,
         }
     }
@@ -199,7 +191,7 @@ impl Series {
             "cpu_ms_per_token": { "median": cpu, "min": cpu_low, "max": cpu_high },
             "steps": self.steps,
             "dispatches_per_step": self.counters.dispatches as f64 / steps,
-            "submits_per_step": self.submits.map(|s| s as f64 / steps),
+            "submits_per_step": self.counters.submits as f64 / steps,
             "readback_bytes_per_step": self.counters.read as f64 / steps,
             "upload_bytes_per_step": self.counters.uploaded as f64 / steps,
         })

@@ -1,18 +1,20 @@
-//! The browser step: a module with an exported `smoke` runs in Chromium on its software adapter.
+//! The browser step: the module's kernels, the npm package and the demo page run in Chromium on its
+//! software adapter.
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::Result;
 use fireside_shaders::{Flag, Kernel, catalogue};
 
 use crate::cargo::child;
 use crate::process::{describe, quiet};
 use crate::setup::{self, Part};
-use crate::{wasm, web};
+use crate::{npm, wasm, web};
 
 use super::counts::{Counts, failures};
-use super::steps::{WEB_CRATES, WEB_PROFILE, find_model};
+use super::steps::find_model;
 use super::{Outcome, Run};
 
 /// Builds the bindings and runs the tests of `tests/browser`.
@@ -22,8 +24,7 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
             return Ok(Outcome::skipped(format!("{missing:#}")));
         }
     }
-    let package = WEB_CRATES[WEB_CRATES.len() - 1];
-    let module = wasm::module(run.project, package, WEB_PROFILE);
+    let module = web::test_module(run.project);
     if !module.is_file() {
         return Ok(Outcome::skipped(format!(
             "no {}: the wasm step makes it",
@@ -37,8 +38,9 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
         fs::remove_dir_all(&folder)?;
     }
     let made = web::bindings(run.ui, run.project, &module, &folder, &log)
-        .and_then(|()| packages(run, "tests/browser", &log))
-        .and_then(|()| npm_package(run, &folder, &log));
+        .and_then(|()| npm::install(run.ui, run.project, "browser", "tests/browser", &log))
+        .and_then(|()| npm::take_module(run.project, &folder))
+        .and_then(|()| npm::build(run.ui, run.project, "browser", &log));
     if let Err(error) = made {
         return Ok(Outcome::failed(format!("{error:#}"), Some(log)));
     }
@@ -67,16 +69,22 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
         .arg(&shaders);
     let mut status = quiet(run.ui, "browser", &mut command, &log, true)?;
     let lacking = find_model(run);
+    let mut dawn = child(run.project, "node");
+    dawn.current_dir(&tests).arg("dawn.mjs").arg(&shaders);
+    let mut others = vec![dawn, demo(run, &tests)?];
     if let Some(model) = &run.model {
         let mut engine = child(run.project, "node");
         engine
             .current_dir(&tests)
             .arg("engine.mjs")
-            .arg(run.project.root.join("web/dist"))
+            .arg(run.project.root.join(npm::PACKAGE).join("dist"))
             .arg(model)
             .arg("--chromium")
             .arg(setup::chromium()?);
-        let own = quiet(run.ui, "browser", &mut engine, &log, true)?;
+        others.insert(0, engine);
+    }
+    for mut command in others {
+        let own = quiet(run.ui, "browser", &mut command, &log, true)?;
         if status.success() {
             status = own;
         }
@@ -114,6 +122,23 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
     })
 }
 
+/// The test of the demo page; without a model it skips what needs one.
+fn demo(run: &Run<'_>, tests: &Path) -> Result<Command> {
+    let mut command = child(run.project, "node");
+    command
+        .current_dir(tests)
+        .arg("demo.mjs")
+        .arg(run.project.root.join(npm::PAGE).join("dist"))
+        .arg("--chromium")
+        .arg(setup::chromium()?)
+        .arg("--shots")
+        .arg(run.project.logs.join("shots"));
+    if let Some(model) = &run.model {
+        command.arg("--model").arg(model);
+    }
+    Ok(command)
+}
+
 /// Writes every shader variant that a browser may be given, one file each.
 fn write_shaders(folder: &Path) -> Result<()> {
     if folder.exists() {
@@ -129,49 +154,5 @@ fn write_shaders(folder: &Path) -> Result<()> {
             }
         }
     }
-    Ok(())
-}
-
-/// Builds the npm package around a module with its JavaScript side.
-fn npm_package(run: &Run<'_>, module: &Path, log: &Path) -> Result<()> {
-    let web = run.project.root.join("web");
-    let wasm = web.join("src/wasm");
-    if wasm.exists() {
-        fs::remove_dir_all(&wasm)?;
-    }
-    fs::create_dir_all(&wasm)?;
-    for entry in fs::read_dir(module)? {
-        let entry = entry?;
-        fs::copy(entry.path(), wasm.join(entry.file_name()))?;
-    }
-    packages(run, "web", log)?;
-    let npm = setup::npm().ok_or_else(|| anyhow!("no npm"))?;
-    let mut command = child(run.project, npm);
-    command.current_dir(&web).args(["run", "build"]);
-    let status = quiet(run.ui, "browser", &mut command, log, true)?;
-    if !status.success() {
-        bail!("npm run build: {}", describe(status));
-    }
-    Ok(())
-}
-
-/// Installs the packages of a folder where their lock file has changed.
-fn packages(run: &Run<'_>, folder: &str, log: &Path) -> Result<()> {
-    let tests = run.project.root.join(folder);
-    let lock = fs::read(tests.join("package-lock.json"))?;
-    let installed = tests.join("node_modules/.fireside-lock.json");
-    if fs::read(&installed).is_ok_and(|seen| seen == lock) {
-        return Ok(());
-    }
-    let npm = setup::npm().ok_or_else(|| anyhow!("no npm"))?;
-    let mut command = child(run.project, npm);
-    command
-        .current_dir(&tests)
-        .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]);
-    let status = quiet(run.ui, "browser", &mut command, log, true)?;
-    if !status.success() {
-        bail!("npm ci: {}", describe(status));
-    }
-    fs::write(installed, lock)?;
     Ok(())
 }

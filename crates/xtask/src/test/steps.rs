@@ -14,16 +14,6 @@ use crate::{tidy, wasm, web};
 use super::counts::{Counts, failures};
 use super::{Outcome, Run, browser};
 
-/// The crates that must build for browsers, the last of them as a module.
-pub(super) const WEB_CRATES: [&str; 4] = [
-    "fireside-kernels",
-    "fireside-model",
-    "fireside-engine",
-    "fireside-web",
-];
-/// The profile of the module that the browser tests load.
-pub(super) const WEB_PROFILE: &str = "web";
-
 /// One thing that is checked.
 #[derive(Debug)]
 pub(super) struct Step {
@@ -79,7 +69,7 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step {
         name: "browser",
-        about: "every kernel agrees with its twin in a browser",
+        about: "kernels, npm package and demo page work in a browser",
         run: browser::run,
     },
 ];
@@ -295,7 +285,7 @@ fn wasm_build(run: &mut Run<'_>) -> Result<Outcome> {
         Err(missing) => return Ok(Outcome::skipped(format!("{missing:#}"))),
     };
     // A module of an earlier build would be tested after a failed one; cargo puts it back.
-    let module = wasm::module(run.project, WEB_CRATES[WEB_CRATES.len() - 1], WEB_PROFILE);
+    let module = web::test_module(run.project);
     if module.exists() {
         fs::remove_file(module)?;
     }
@@ -304,8 +294,8 @@ fn wasm_build(run: &mut Run<'_>) -> Result<Outcome> {
         run.ui,
         run.project,
         &toolchain,
-        &WEB_CRATES,
-        WEB_PROFILE,
+        &web::CRATES,
+        web::PROFILE,
         &log,
     ) {
         Ok(()) => Ok(Outcome::passed(toolchain.describe())),

@@ -1,0 +1,154 @@
+//! Recorded steps: the same results as eager launches, for every step buffer they are run over.
+
+mod common;
+
+use burn::tensor::{Int, Tensor};
+use common::{Numbers, close, on_each_profile, planes, upload};
+use fireside_kernels::device::{ComputeDevice, DeviceError, read_floats, read_words};
+use fireside_kernels::layout::Layout;
+use fireside_kernels::ops::{self, PlaneTensors};
+use fireside_kernels::params::{EmbedParams, MatrixShape, SelectParams};
+use fireside_kernels::record::Recording;
+use fireside_kernels::selection::Selection;
+
+const ROWS: usize = 301;
+const COLUMNS: usize = 96;
+
+/// Gathers a row by the first word of the step buffer and selects its largest column.
+fn launch(
+    table: &PlaneTensors,
+    words: &Tensor<1, Int>,
+    device: &ComputeDevice,
+) -> (Tensor<2, Int>, Tensor<2>) {
+    let row = ops::embed(
+        table,
+        words,
+        None,
+        EmbedParams {
+            table: MatrixShape {
+                layout: Layout::Q8,
+                rows: ROWS,
+                columns: COLUMNS,
+            },
+            tokens: 1,
+            tokens_at: 0,
+            first: 0,
+            scale: 1.0,
+            profile: device.profile(),
+        },
+    );
+    let params = SelectParams {
+        vocab: COLUMNS,
+        keep: 4,
+        rows_at: 1,
+        profile: device.profile(),
+    };
+    (ops::select(&row, words, params), row)
+}
+
+fn step(token: u32) -> Vec<u32> {
+    let mut words = vec![token, 1.0f32.to_bits()];
+    words.resize(9, 0);
+    words
+}
+
+fn record(
+    device: &ComputeDevice,
+    table: &PlaneTensors,
+    words: usize,
+) -> Option<Recording<Tensor<2>>> {
+    let recording =
+        Recording::new::<DeviceError>(device, words, |words| Ok(launch(table, words, device)));
+    pollster::block_on(recording).unwrap()
+}
+
+#[test]
+fn a_recording_run_over_other_words_gives_what_launches_give() {
+    on_each_profile(
+        "a_recording_run_over_other_words_gives_what_launches_give",
+        |device| {
+            let table = upload(
+                &planes(Layout::Q8, ROWS, COLUMNS, &mut Numbers::new(5)),
+                device,
+            );
+            let recording = record(device, &table, 64).unwrap();
+            for token in [7, 300, 0, 7] {
+                let recorded = pollster::block_on(recording.run(&step(token))).unwrap();
+                let (eager, row) = launch(&table, &device.words(step(token)), device);
+                let eager = pollster::block_on(read_words(eager)).unwrap();
+                assert_eq!(recorded, eager, "token {token}");
+                // What the recording keeps besides can be read through Burn after a run.
+                let kept = pollster::block_on(read_floats(recording.kept().clone())).unwrap();
+                let row = pollster::block_on(read_floats(row)).unwrap();
+                close("the row gathered", &kept, &row, 0.0);
+                assert!(Selection::from_words(&recorded).log_sum_exp.is_finite());
+            }
+        },
+    );
+}
+
+#[test]
+fn a_run_follows_what_was_launched_before_it() {
+    on_each_profile("a_run_follows_what_was_launched_before_it", |device| {
+        let table = upload(
+            &planes(Layout::Q8, ROWS, COLUMNS, &mut Numbers::new(6)),
+            device,
+        );
+        let recording = record(device, &table, 9).unwrap();
+        let first = pollster::block_on(recording.run(&step(1))).unwrap();
+        // An eager launch that is still waiting in Burn's queue while the recording is run.
+        let (waiting, _) = device
+            .run(|| launch(&table, &device.words(step(2)), device))
+            .unwrap();
+        let again = pollster::block_on(recording.run(&step(1))).unwrap();
+        assert_eq!(first, again);
+        let waiting = pollster::block_on(read_words(waiting)).unwrap();
+        let second = pollster::block_on(recording.run(&step(2))).unwrap();
+        assert_eq!(waiting, second);
+    });
+}
+
+#[test]
+fn a_dropped_run_leaves_the_recording_usable() {
+    on_each_profile("a_dropped_run_leaves_the_recording_usable", |device| {
+        let table = upload(
+            &planes(Layout::Q8, ROWS, COLUMNS, &mut Numbers::new(9)),
+            device,
+        );
+        let recording = record(device, &table, 9).unwrap();
+        let expected = pollster::block_on(recording.run(&step(4))).unwrap();
+        {
+            let words = step(5);
+            let mut dropped = std::pin::pin!(recording.run(&words));
+            let waker = std::task::Waker::noop();
+            let _ = dropped
+                .as_mut()
+                .poll(&mut std::task::Context::from_waker(waker));
+        }
+        let found = pollster::block_on(recording.run(&step(4))).unwrap();
+        assert_eq!(found, expected);
+    });
+}
+
+#[test]
+fn more_words_than_were_recorded_for_are_refused() {
+    on_each_profile("more_words_than_were_recorded_for_are_refused", |device| {
+        let table = upload(
+            &planes(Layout::Q8, ROWS, COLUMNS, &mut Numbers::new(9)),
+            device,
+        );
+        let recording = record(device, &table, 9).unwrap();
+        let error = pollster::block_on(recording.run(&[0; 10])).unwrap_err();
+        assert!(error.to_string().contains("10 words"), "{error}");
+    });
+}
+
+#[test]
+fn the_cpu_has_nothing_to_record() {
+    let device = ComputeDevice::cpu();
+    let table = upload(
+        &planes(Layout::Q8, ROWS, COLUMNS, &mut Numbers::new(1)),
+        &device,
+    );
+    assert!(record(&device, &table, 9).is_none());
+}

@@ -1,0 +1,96 @@
+/** What an error means to a person, and what to do about it. */
+import type { FiresideError } from "fireside-llm";
+
+/** Something the page can do about an error. */
+export type Remedy = "retry" | "models" | "storage" | "settings" | "new-chat" | "reload-model" | "gpu";
+
+export interface Advice {
+  title: string;
+  /** What to do next. */
+  next: string;
+  remedies: Remedy[];
+}
+
+const ADVICE: Record<string, Advice> = {
+  no_adapter: {
+    title: "No GPU to run on",
+    next: "Use a current Chrome, Edge, Safari or Firefox over https, and switch hardware acceleration on in its settings. On Linux, Chrome may need WebGPU enabled by hand.",
+    remedies: ["gpu", "retry"],
+  },
+  adapter_refused: {
+    title: "The GPU refused",
+    next: "Close other tabs that use the GPU, or choose a smaller context in the settings; then try again.",
+    remedies: ["retry", "settings", "gpu"],
+  },
+  adapter_wrong: {
+    title: "The GPU computes wrong results",
+    next: "Update the driver of the GPU, or use another browser: answers would be gibberish.",
+    remedies: ["gpu"],
+  },
+  device_lost: {
+    title: "The GPU went away",
+    next: "It was reset, or ran out of memory. Your conversation is safe: load the model again and go on.",
+    remedies: ["reload-model"],
+  },
+  step_failed: {
+    title: "A step on the GPU failed",
+    next: "Ask again. If it comes back, load the model again or choose a smaller context.",
+    remedies: ["retry", "reload-model"],
+  },
+  bad_model: {
+    title: "This is not a model Fireside can run",
+    next: "Choose a GGUF file of a supported model. If it was a download, delete it under Storage and fetch it again.",
+    remedies: ["models", "storage"],
+  },
+  bad_option: {
+    title: "An option does not fit",
+    next: "Change what the message names and try again.",
+    remedies: ["settings", "models"],
+  },
+  bad_digest: {
+    title: "The download is damaged",
+    next: "The bytes that came are not those of the model. Nothing of it was kept: try again.",
+    remedies: ["retry"],
+  },
+  http_error: {
+    title: "The server did not give the model",
+    next: "Check the address. The file may have moved, or need permission.",
+    remedies: ["retry", "models"],
+  },
+  network_error: {
+    title: "The server cannot be reached",
+    next: "Check the connection. What has arrived is kept, and the download goes on from there. A host must also allow other origins (CORS).",
+    remedies: ["retry", "models"],
+  },
+  quota_exceeded: {
+    title: "No room for the model",
+    next: "Delete a model that is kept here, or free space on the device. Private windows have little.",
+    remedies: ["storage", "retry"],
+  },
+  invalid_request_error: {
+    title: "The request does not fit",
+    next: "Change the setting that the message names.",
+    remedies: ["settings"],
+  },
+  context_length_exceeded: {
+    title: "The conversation is too long",
+    next: "Begin a new chat, or load the model with a larger context.",
+    remedies: ["new-chat", "settings"],
+  },
+  unloaded: {
+    title: "The model is no longer loaded",
+    next: "Load it again; your conversation is kept.",
+    remedies: ["reload-model"],
+  },
+};
+
+const OTHER: Advice = {
+  title: "Something went wrong",
+  next: "Load the model again. If it comes back, copy the details and report them.",
+  remedies: ["reload-model"],
+};
+
+/** The advice for an error. */
+export function adviceFor(error: FiresideError): Advice {
+  return ADVICE[error.code] ?? OTHER;
+}
