@@ -131,6 +131,53 @@ const CHECKS = {
     assert.ok(usage.extra.decode_tokens_per_s > 0);
   },
 
+  async "a second turn reuses the first, with the same text"({ page }) {
+    const { first, second, plain } = await page.evaluate(async (max_tokens) => {
+      const { completions } = window.engine.chat;
+      const messages = [{ role: "user", content: "Name three rivers of Europe, please." }];
+      const ask = () => completions.create({ messages, max_tokens, temperature: 0 });
+      await window.engine.resetChat();
+      const first = await ask();
+      messages.push(first.choices[0].message, { role: "user", content: "And the longest?" });
+      const second = await ask();
+      await window.engine.resetChat();
+      const plain = await ask();
+      const cached = (reply) => reply.usage.prompt_tokens_details.cached_tokens;
+      const of = (reply) => ({ text: reply.choices[0].message.content, cached: cached(reply) });
+      return { first: of(first), second: of(second), plain: of(plain) };
+    }, TOKENS);
+    assert.equal(first.cached, 0);
+    assert.ok(second.cached >= 32, `${second.cached} tokens cached`);
+    assert.equal(plain.cached, 0);
+    assert.equal(second.text, plain.text);
+  },
+
+  async "requests at once share steps"({ page }) {
+    const { alone, together, texts } = await page.evaluate(async (max_tokens) => {
+      const create = async (prompt) => {
+        const body = { prompt, max_tokens, temperature: 0, ignore_eos: true };
+        return (await window.engine.completions.create(body)).choices[0].text;
+      };
+      const count = async (run) => {
+        const { steps } = await window.engine.counters();
+        const texts = await run();
+        return { texts, steps: (await window.engine.counters()).steps - steps };
+      };
+      const prompts = ["The sky is", "A list of fruits:", "Once upon a time"];
+      const alone = await count(async () => {
+        const texts = [];
+        for (const prompt of prompts) texts.push(await create(prompt));
+        return texts;
+      });
+      const together = await count(() => Promise.all(prompts.map(create)));
+      return { alone: alone.steps, together: together.steps, texts: [alone.texts, together.texts] };
+    }, TOKENS);
+    assert.deepEqual(texts[1], texts[0]);
+    assert.equal(alone, 3 * TOKENS);
+    // Each may come a step after the one before.
+    assert.ok(together <= TOKENS + 4, `${together} steps together, ${alone} alone`);
+  },
+
   async "an aborted request ends and the next one works"({ page }) {
     const codes = await page.evaluate(async () => {
       const body = { prompt: "Once upon a time", max_tokens: 200, temperature: 0 };

@@ -145,9 +145,13 @@ export class Engine {
     for (const number of this.#pending.keys()) this.#port.cancel(number);
   }
 
-  /** Ends every request. Conversations are the caller's messages; the engine keeps none. */
+  /**
+   * Ends every request and forgets what ended ones left in the KV cache. Conversations are the
+   * caller's messages; the engine keeps none.
+   */
   async resetChat(): Promise<void> {
     this.interruptGenerate();
+    await typed(this.#port.clearCache());
   }
 
   /** Loads another model, or the same one anew, in place of this one. */

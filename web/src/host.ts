@@ -268,6 +268,11 @@ export class Host {
     return JSON.parse(this.#loaded().counters()) as Counters;
   }
 
+  /** Forgets what ended requests left in the KV cache; a new engine has nothing there. */
+  clearCache(): void {
+    this.#engine?.clearCache();
+  }
+
   /** Gives the model's memory back. */
   unload(): void {
     const engine = this.#engine;

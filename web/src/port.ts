@@ -17,6 +17,7 @@ export interface Port {
   tokenize(text: string, special: boolean): Promise<number[]>;
   detokenize(tokens: number[]): Promise<string>;
   counters(): Promise<Counters>;
+  clearCache(): Promise<void>;
   unload(): Promise<void>;
   /** Ends the other side for good. */
   close(): void;
@@ -116,6 +117,10 @@ export class WorkerPort implements Port {
     return this.#call<Counters>({ do: "counters" }).answer;
   }
 
+  clearCache(): Promise<void> {
+    return this.#call<void>({ do: "clearCache" }).answer;
+  }
+
   unload(): Promise<void> {
     return this.#call<void>({ do: "unload" }).answer;
   }
@@ -144,6 +149,7 @@ export async function localPort(listener: Listener): Promise<Port> {
     tokenize: async (text, special) => host.tokenize(text, special),
     detokenize: async (tokens) => host.detokenize(tokens),
     counters: async () => host.counters(),
+    clearCache: async () => host.clearCache(),
     unload: async () => host.unload(),
     close: () => host.unload(),
   };

@@ -10,6 +10,7 @@ export type Call =
   | { call: number; do: "tokenize"; text: string; special: boolean }
   | { call: number; do: "detokenize"; tokens: number[] }
   | { call: number; do: "counters" }
+  | { call: number; do: "clearCache" }
   | { call: number; do: "unload" }
   | { do: "abort"; load: number }
   | { do: "cancel"; request: number };

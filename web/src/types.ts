@@ -123,6 +123,10 @@ export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
+  prompt_tokens_details: {
+    /** Tokens of the prompt that earlier requests had left in the KV cache. */
+    cached_tokens: number;
+  };
   extra: {
     prefill_tokens_per_s: number;
     decode_tokens_per_s: number;
@@ -203,7 +207,7 @@ export interface EngineInfo {
   software: boolean;
 }
 
-/** Counters since the module started. */
+/** Counters: of the module since it started, and of the engine as of its last step. */
 export interface Counters {
   wasmBytes: number;
   dispatches: number;
@@ -211,4 +215,22 @@ export interface Counters {
   readBytes: number;
   uploadedBytes: number;
   pipelines: number;
+  /** Sequences that hold blocks of the KV cache. */
+  running: number;
+  /** Sequences that wait for a place. */
+  waiting: number;
+  /** Steps since the model was loaded; requests share them. */
+  steps: number;
+  /** Tokens of all prompts that began to run. */
+  promptTokens: number;
+  /** Those of them that earlier requests had left in the KV cache. */
+  cachedTokens: number;
+  generatedTokens: number;
+  /** How often a sequence had to give its blocks to an older one. */
+  preemptions: number;
+  /** Blocks of the KV cache. */
+  blocks: number;
+  usedBlocks: number;
+  /** Blocks that nothing uses, kept for prompts that begin alike. */
+  cachedBlocks: number;
 }

@@ -32,6 +32,8 @@ async function perform(call: Extract<Call, { call: number }>): Promise<unknown> 
       return host.detokenize(call.tokens);
     case "counters":
       return host.counters();
+    case "clearCache":
+      return host.clearCache();
     case "unload":
       return host.unload();
   }

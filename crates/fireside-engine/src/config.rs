@@ -12,6 +12,12 @@ pub struct EngineConfig {
     pub max_running: usize,
     /// Most sequences that wait, 1024 by default.
     pub max_waiting: usize,
+    /// Most tokens of sequences that wait; no bound by default. A prompt that is longer may wait where
+    /// no other does.
+    pub max_waiting_tokens: usize,
+    /// Keep what the KV cache holds of ended sequences until its blocks are needed, and share it with
+    /// sequences that begin alike; true by default.
+    pub prefix_cache: bool,
     /// Candidates that the device gives where filters need them, 64 by default. A `top_k` above it
     /// needs the whole row of logits for each token.
     pub candidates: usize,
@@ -25,6 +31,8 @@ impl Default for EngineConfig {
             step_tokens: 512,
             max_running: 16,
             max_waiting: 1024,
+            max_waiting_tokens: usize::MAX,
+            prefix_cache: true,
             candidates: 64,
             seed: None,
         }
@@ -39,6 +47,7 @@ impl EngineConfig {
             ("step_tokens", self.step_tokens),
             ("max_running", self.max_running),
             ("max_waiting", self.max_waiting),
+            ("max_waiting_tokens", self.max_waiting_tokens),
             ("candidates", self.candidates),
             ("the executor's vocab", limits.vocab),
             ("the executor's context", limits.context),

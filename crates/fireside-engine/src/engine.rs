@@ -6,6 +6,7 @@ use fireside_model::step::{Chunk, Selected, Step};
 use fireside_tokenizer::Tokenizer;
 use web_time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::blocks::BlockPool;
 use crate::defaults::Resolved;
 use crate::event::{EngineStats, Event, FinishReason, Finished, Token};
 use crate::generation::{Generation, Start, mix};
@@ -56,7 +57,8 @@ impl<E: Executor> Engine<E> {
         config: EngineConfig,
     ) -> Result<Self, Error> {
         let limits = executor.limits();
-        let config = config.within(&limits)?;
+        let mut config = config.within(&limits)?;
+        config.prefix_cache &= executor.shares_prefixes();
         let declared = defaults.eos_token_id.iter().flatten();
         let mut eos: Vec<u32> = declared
             .filter_map(|id| u32::try_from(*id).ok())
@@ -70,7 +72,7 @@ impl<E: Executor> Engine<E> {
             sequences: config.max_running,
         };
         Ok(Self {
-            scheduler: Scheduler::new(budget, limits.blocks),
+            scheduler: Scheduler::new(budget, BlockPool::new(limits.blocks, config.prefix_cache)),
             seed: config.seed.unwrap_or_else(clock_seed),
             executor,
             limits,
@@ -91,7 +93,7 @@ impl<E: Executor> Engine<E> {
     ///
     /// # Errors
     ///
-    /// As for [`submit`](Self::submit), but for [`Error::QueueFull`].
+    /// As for [`submit`](Self::submit), but for [`Error::QueueFull`] and [`Error::TokenQueueFull`].
     pub fn check(&self, request: &Request) -> Result<(), Error> {
         self.resolve(request).map(drop)
     }
@@ -103,7 +105,7 @@ impl<E: Executor> Engine<E> {
     /// # Errors
     ///
     /// If a parameter means nothing, the prompt is empty, has unknown tokens or exceeds the context,
-    /// the cache is too small for it, or too many sequences wait.
+    /// the cache is too small for it, or too many sequences or tokens wait.
     pub fn submit(&mut self, request: &Request) -> Result<RequestId, Error> {
         let (resolved, most) = self.resolve(request)?;
         let waiting = self.scheduler.waiting() + self.ended.len();
@@ -112,6 +114,16 @@ impl<E: Executor> Engine<E> {
                 waiting,
                 wanted: resolved.sequences,
                 limit: self.config.max_waiting,
+            });
+        }
+        let waiting = self.scheduler.waiting_tokens();
+        let wanted = request.prompt.len().saturating_mul(resolved.sequences);
+        let limit = self.config.max_waiting_tokens;
+        if waiting > 0 && waiting.saturating_add(wanted) > limit {
+            return Err(Error::TokenQueueFull {
+                waiting,
+                wanted,
+                limit,
             });
         }
         let id = RequestId(self.next_request);
@@ -180,13 +192,23 @@ impl<E: Executor> Engine<E> {
 
     /// Counts of the engine.
     pub fn stats(&self) -> EngineStats {
+        let pool = self.scheduler.pool();
         EngineStats {
             waiting: self.scheduler.waiting(),
+            waiting_tokens: self.scheduler.waiting_tokens(),
             running: self.scheduler.running(),
-            free_blocks: self.scheduler.pool().free(),
-            total_blocks: self.scheduler.pool().total(),
+            total_blocks: pool.total(),
+            used_blocks: pool.total() - pool.available(),
+            cached_blocks: pool.idle(),
+            free_blocks: pool.free(),
             ..self.stats
         }
+    }
+
+    /// Forgets what the KV cache holds of ended sequences, and of running ones for those that come:
+    /// no request begins with what was computed before.
+    pub fn clear_prefix_cache(&mut self) {
+        self.scheduler.clear_cache();
     }
 
     /// The tokenizer.
@@ -209,7 +231,7 @@ impl<E: Executor> Engine<E> {
         self.limits
     }
 
-    /// The settings, within the executor's limits.
+    /// The settings, within what the executor can do.
     pub fn config(&self) -> &EngineConfig {
         &self.config
     }
@@ -230,12 +252,7 @@ impl<E: Executor> Engine<E> {
     /// their own, and the error lists them; the engine is empty and takes new ones.
     pub async fn step(&mut self) -> Result<Vec<Event>, Error> {
         let plan = self.scheduler.plan();
-        for id in &plan.preempted {
-            self.stats.preemptions += 1;
-            if let Some(generation) = self.generations.get_mut(id) {
-                generation.preempted();
-            }
-        }
+        self.note(&plan);
         let mut events = Vec::new();
         if !plan.chunks.is_empty() {
             let step = self.build(&plan);
@@ -255,6 +272,24 @@ impl<E: Executor> Engine<E> {
             events.extend(self.finish(id, FinishReason::Length).map(Event::Finished));
         }
         Ok(events)
+    }
+
+    /// Counts who begins and who had to go.
+    fn note(&mut self, plan: &Plan) {
+        for id in &plan.preempted {
+            self.stats.preemptions += 1;
+            if let Some(generation) = self.generations.get_mut(id) {
+                generation.preempted();
+            }
+        }
+        for (id, cached) in &plan.begun {
+            if let Some(generation) = self.generations.get_mut(id)
+                && generation.begun(*cached)
+            {
+                self.stats.prefix_queries += generation.prompt_tokens as u64;
+                self.stats.prefix_hits += *cached as u64;
+            }
+        }
     }
 
     /// The step of a plan.
@@ -303,6 +338,7 @@ impl<E: Executor> Engine<E> {
             {
                 self.take_row(planned, &selected, events);
             }
+            self.scheduler.settle(planned.id);
         }
     }
 
@@ -336,6 +372,8 @@ impl<E: Executor> Engine<E> {
                 count,
             }));
             self.remove(id);
+            // Keys and values that are not numbers may have come into the cache before.
+            self.scheduler.clear_cache();
             return;
         }
         let choice = match generation.choose(selected, self.limits.vocab) {
@@ -416,6 +454,7 @@ impl<E: Executor> Engine<E> {
         for id in sequences {
             self.remove(id);
         }
+        self.scheduler.clear_cache();
         Error::Executor { source, requests }
     }
 

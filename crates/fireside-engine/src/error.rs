@@ -53,12 +53,36 @@ pub enum Error {
         /// Positions in the whole cache.
         positions: usize,
     },
+    /// The KV cache that was chosen takes more memory than it may.
+    #[error(
+        "a KV cache of {positions} positions needs {needs} bytes and may take {memory}; choose at most {fits} positions, or more memory"
+    )]
+    CacheMemory {
+        /// Positions in the whole cache.
+        positions: usize,
+        /// Bytes that they take.
+        needs: u64,
+        /// Bytes that they may take.
+        memory: u64,
+        /// Positions that would fit.
+        fits: usize,
+    },
     /// Too many sequences are waiting already.
     #[error("{waiting} sequences are waiting and {wanted} more exceed the limit of {limit}")]
     QueueFull {
         /// Sequences that wait.
         waiting: usize,
         /// Sequences of the refused request.
+        wanted: usize,
+        /// Largest number that may wait.
+        limit: usize,
+    },
+    /// Too many tokens are waiting already.
+    #[error("{waiting} tokens are waiting and {wanted} more exceed the limit of {limit}")]
+    TokenQueueFull {
+        /// Tokens of the sequences that wait.
+        waiting: usize,
+        /// Tokens of the refused request's sequences.
         wanted: usize,
         /// Largest number that may wait.
         limit: usize,

@@ -125,15 +125,19 @@ impl FinishReason {
 pub struct RequestStats {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// How many of them were in the KV cache when the sequence began, in whole blocks, and were not
+    /// run.
+    pub cached_tokens: usize,
     /// Tokens generated, one that ended the sequence included.
     pub generated_tokens: usize,
-    /// From the arrival of the request until its first step.
+    /// From the arrival of the request until its first step; also what it waited for a prompt that
+    /// begins like its own.
     pub queued: Duration,
     /// From the arrival of the request until its first token, if it has one.
     pub time_to_first_token: Option<Duration>,
     /// From the first step until the first token, or until the end if there is none.
     pub prefill: Duration,
-    /// From the first token until the last one.
+    /// From the first token until the last one, the time without a cache after a preemption included.
     pub decode: Duration,
     /// Rows that were run again for all of their logits, because the candidates did not prove which
     /// tokens the filters keep.
@@ -147,12 +151,19 @@ pub struct RequestStats {
 pub struct EngineStats {
     /// Sequences that wait for their first step, or for their return.
     pub waiting: usize,
+    /// Their tokens.
+    pub waiting_tokens: usize,
     /// Sequences that hold blocks.
     pub running: usize,
-    /// Free blocks of the KV cache.
-    pub free_blocks: usize,
     /// All blocks of the KV cache.
     pub total_blocks: usize,
+    /// Blocks that sequences hold.
+    pub used_blocks: usize,
+    /// Blocks that no sequence holds, with something that may be used again; they are given where
+    /// no block is free.
+    pub cached_blocks: usize,
+    /// Blocks that hold nothing.
+    pub free_blocks: usize,
     /// Steps run so far.
     pub steps: u64,
     /// Tokens run so far besides the one of each generated token: prompts, and what was computed
@@ -160,6 +171,10 @@ pub struct EngineStats {
     pub prefill_tokens: u64,
     /// Tokens generated so far.
     pub generated_tokens: u64,
+    /// Tokens of all prompts that began to run.
+    pub prefix_queries: u64,
+    /// Those of them that were in the cache: the sum of [`RequestStats::cached_tokens`].
+    pub prefix_hits: u64,
     /// Sum of [`RequestStats::fallbacks`].
     pub fallbacks: u64,
     /// Sum of [`RequestStats::preemptions`].

@@ -23,13 +23,20 @@ pub struct ExecutorLimits {
 
 /// Runs steps of a model over a paged KV cache.
 ///
-/// The engine upholds: chunks are of different sequences, whose tables share no block; each chunk
-/// starts at or before the end of what the cache holds of its sequence, so that every position is
-/// written before it is read; a position may be run again with the same token and block, which must
-/// change nothing; tokens and adjusted tokens are below [`ExecutorLimits::vocab`].
+/// The engine upholds: chunks are of different sequences, whose tables share blocks only before the
+/// positions that either of them runs; each chunk starts at or before the end of what the cache
+/// holds of its sequence, so that every position is written before it is read; a position may be run
+/// again with the same token and block, which must change nothing; tokens and adjusted tokens are
+/// below [`ExecutorLimits::vocab`].
 pub trait Executor {
     /// The sizes; they do not change.
     fn limits(&self) -> ExecutorLimits;
+
+    /// Whether keys and values depend on nothing but the tokens up to their own, so that sequences
+    /// that begin alike may share them. Where not, the engine shares none.
+    fn shares_prefixes(&self) -> bool {
+        true
+    }
 
     /// Runs a step and gives one result per wanted row, in the order of the chunks and their rows.
     ///

@@ -28,7 +28,9 @@ pub(crate) struct Generation {
     times: Times,
     fallbacks: u64,
     preemptions: u64,
-    prompt_tokens: usize,
+    pub(crate) prompt_tokens: usize,
+    /// Prompt tokens that were cached; known once the sequence began.
+    cached_tokens: Option<usize>,
 }
 
 /// When a generation ends.
@@ -125,6 +127,7 @@ impl Generation {
             fallbacks: 0,
             preemptions: 0,
             prompt_tokens: request.prompt.len(),
+            cached_tokens: None,
         })
     }
 
@@ -215,6 +218,14 @@ impl Generation {
         self.times.started.get_or_insert(moment);
     }
 
+    /// Notes that the sequence begins and how much of its front was cached. Only the first time says
+    /// something of the prompt: later it may be the sequence's own. True the first time.
+    pub(crate) fn begun(&mut self, cached: usize) -> bool {
+        let first = self.cached_tokens.is_none();
+        self.cached_tokens.get_or_insert(cached);
+        first
+    }
+
     /// Notes that the sequence lost its cache.
     pub(crate) fn preempted(&mut self) {
         self.preemptions += 1;
@@ -235,6 +246,7 @@ impl Generation {
         };
         RequestStats {
             prompt_tokens: self.prompt_tokens,
+            cached_tokens: self.cached_tokens.unwrap_or_default(),
             generated_tokens: self.generated,
             queued: started.unwrap_or(now).duration_since(arrived),
             time_to_first_token: first.map(|first| first.duration_since(arrived)),

@@ -63,6 +63,7 @@
 //! ```
 
 mod blocks;
+mod cache_size;
 mod config;
 mod defaults;
 mod engine;
@@ -81,6 +82,7 @@ mod sample;
 mod scheduler;
 mod sequence;
 
+pub use cache_size::CacheSize;
 pub use config::EngineConfig;
 pub use defaults::{DEFAULT_MAX_NEW_TOKENS, DEFAULT_TOP_K, GenerationDefaults};
 pub use engine::Engine;

@@ -50,6 +50,10 @@ impl Executor for ModelExecutor {
         }
     }
 
+    fn shares_prefixes(&self) -> bool {
+        !self.model.config().rope.depends_on_length()
+    }
+
     async fn step(&mut self, step: &Step) -> Result<Vec<Selected>, ExecutorError> {
         let result = self.model.step(&mut self.cache, step).await;
         result.map_err(|error| {

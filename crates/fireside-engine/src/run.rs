@@ -58,7 +58,11 @@ impl<E: Executor> Engine<E> {
                 match own.engine.submit(request) {
                     Ok(id) => own.positions.insert(id, next),
                     // It has to wait for those before it.
-                    Err(Error::QueueFull { .. }) if own.engine.has_work() => break,
+                    Err(Error::QueueFull { .. } | Error::TokenQueueFull { .. })
+                        if own.engine.has_work() =>
+                    {
+                        break;
+                    }
                     Err(error) => return Err(error),
                 };
                 next += 1;

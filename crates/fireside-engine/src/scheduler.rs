@@ -12,6 +12,8 @@
 
 use std::collections::VecDeque;
 
+use fireside_model::BLOCK;
+
 use crate::blocks::{BlockPool, blocks_for};
 use crate::sequence::{Sequence, SequenceId};
 
@@ -40,6 +42,8 @@ pub(crate) struct PlannedChunk {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) chunks: Vec<PlannedChunk>,
+    /// Sequences that begin, and how many tokens of their fronts were cached.
+    pub(crate) begun: Vec<(SequenceId, usize)>,
     /// Sequences that lost their blocks to older ones.
     pub(crate) preempted: Vec<SequenceId>,
 }
@@ -54,11 +58,11 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
-    /// A scheduler over `blocks` blocks of the cache.
-    pub(crate) fn new(budget: Budget, blocks: usize) -> Self {
+    /// A scheduler over the blocks of the cache.
+    pub(crate) fn new(budget: Budget, pool: BlockPool) -> Self {
         Self {
             budget,
-            pool: BlockPool::new(blocks),
+            pool,
             waiting: VecDeque::new(),
             running: Vec::new(),
         }
@@ -72,6 +76,11 @@ impl Scheduler {
     /// Number of sequences that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Tokens of the sequences that wait.
+    pub(crate) fn waiting_tokens(&self) -> usize {
+        self.waiting.iter().map(|s| s.tokens().len()).sum()
     }
 
     /// Number of sequences that run.
@@ -99,10 +108,27 @@ impl Scheduler {
         self.position(id).and_then(|at| self.running.get_mut(at))
     }
 
-    /// Ends a sequence, wherever it is, and frees its blocks. False if there is none.
+    /// Caches the full blocks of what a running sequence has run.
+    pub(crate) fn settle(&mut self, id: SequenceId) {
+        if let Some(sequence) = self.position(id).and_then(|at| self.running.get_mut(at)) {
+            let mut table = std::mem::take(&mut sequence.table);
+            self.pool.settle(&mut table, sequence.settled());
+            sequence.table = table;
+        }
+    }
+
+    /// Forgets everything that is cached.
+    pub(crate) fn clear_cache(&mut self) {
+        self.pool.clear();
+    }
+
+    /// Ends a sequence, wherever it is, and gives up its blocks; what is in them stays cached. False
+    /// if there is none.
     pub(crate) fn remove(&mut self, id: SequenceId) -> bool {
         if let Some(at) = self.position(id) {
-            let table = self.running.remove(at).evict();
+            let mut sequence = self.running.remove(at);
+            let mut table = std::mem::take(&mut sequence.table);
+            self.pool.settle(&mut table, sequence.kept());
             self.pool.release(table);
             true
         } else if let Ok(at) = self
@@ -122,20 +148,62 @@ impl Scheduler {
         let mut plan = Plan::default();
         let mut left = self.budget.tokens;
         self.plan_decode(&mut plan, &mut left);
-        for sequence in &self.running {
-            if left == 0 {
-                return plan;
-            }
-            if sequence.pending() > 1 {
-                push_chunk(&mut plan, sequence, &mut left);
+        for at in 0..self.running.len() {
+            if left > 0 && self.running.get(at).is_some_and(|s| s.pending() > 1) {
+                self.plan_prefill(at, &mut plan, &mut left);
             }
         }
         while left > 0 && self.admit() {
-            if let Some(sequence) = self.running.last() {
-                push_chunk(&mut plan, sequence, &mut left);
-            }
+            self.plan_prefill(self.running.len() - 1, &mut plan, &mut left);
         }
         plan
+    }
+
+    /// As many tokens of the running sequence at `at` as the budget allows, unless it is better held
+    /// back.
+    fn plan_prefill(&mut self, at: usize, plan: &mut Plan, left: &mut usize) {
+        if self.running.get(at).is_some_and(|s| !s.begun()) {
+            if self.is_held_back(at) {
+                return;
+            }
+            self.reuse(at);
+            let begun = self.running.get(at).map(|s| (s.id, s.computed()));
+            plan.begun.extend(begun);
+        }
+        if let Some(sequence) = self.running.get(at) {
+            push_chunk(plan, sequence, left);
+        }
+    }
+
+    /// Whether an older sequence that is being run will leave more of this one's front in the cache
+    /// than there is now.
+    fn is_held_back(&self, at: usize) -> bool {
+        let Some((sequence, older)) = self.running.get(..=at).and_then(<[Sequence]>::split_last)
+        else {
+            return false;
+        };
+        let tokens = sequence.tokens();
+        let next = self.pool.cached(tokens) + BLOCK;
+        next < tokens.len()
+            && older.iter().any(|older| {
+                older.pending() > 1
+                    && self.pool.caches(&older.table)
+                    && older.tokens().get(..next) == tokens.get(..next)
+            })
+    }
+
+    /// Takes what came into the cache since the running sequence at `at` was given its blocks.
+    fn reuse(&mut self, at: usize) {
+        let Some(sequence) = self.running.get_mut(at) else {
+            return;
+        };
+        if self.pool.cached(sequence.tokens()) > sequence.computed() {
+            self.pool.release(sequence.evict());
+            // It takes no more than it gave back.
+            if let Some(table) = self.pool.open(sequence.tokens(), 0) {
+                sequence.place(table);
+            }
+        }
     }
 
     /// One token of each sequence that has only its last one to run, oldest first.
@@ -179,23 +247,21 @@ impl Scheduler {
         if self.running.len() >= self.budget.sequences {
             return false;
         }
-        let Some(positions) = self.waiting.front().map(|sequence| sequence.tokens().len()) else {
+        let Some(tokens) = self.waiting.front().map(Sequence::tokens) else {
             return false;
         };
         // A spare block for each running sequence, so that a newcomer is not sent away at once.
-        if blocks_for(positions) + self.running.len() > self.pool.free() {
-            return false;
-        }
-        let Some(mut sequence) = self.waiting.pop_front() else {
+        let Some(table) = self.pool.open(tokens, self.running.len()) else {
             return false;
         };
-        let granted = self.pool.grow(&mut sequence.table, positions).is_ok();
-        if granted {
-            self.running.push(sequence);
-        } else {
-            self.waiting.push_front(sequence);
+        match self.waiting.pop_front() {
+            Some(mut sequence) => {
+                sequence.place(table);
+                self.running.push(sequence);
+                true
+            }
+            None => false,
         }
-        granted
     }
 
     fn position(&self, id: SequenceId) -> Option<usize> {

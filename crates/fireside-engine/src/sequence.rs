@@ -16,6 +16,8 @@ pub(crate) struct Sequence {
     computed: usize,
     /// The most positions that the sequence will ever need in the cache.
     most_positions: usize,
+    /// Whether any of it was run since it has its blocks.
+    begun: bool,
     /// The blocks that hold them.
     pub(crate) table: BlockTable,
 }
@@ -29,6 +31,7 @@ impl Sequence {
             tokens: prompt,
             computed: 0,
             most_positions,
+            begun: false,
             table: BlockTable::default(),
         }
     }
@@ -53,8 +56,14 @@ impl Sequence {
         self.tokens.len() - self.computed
     }
 
+    /// Whether any of it was run since it has its blocks.
+    pub(crate) fn begun(&self) -> bool {
+        self.begun
+    }
+
     /// Notes that `count` more tokens are in the cache.
     pub(crate) fn advance(&mut self, count: usize) {
+        self.begun = true;
         self.computed = (self.computed + count).min(self.tokens.len());
     }
 
@@ -68,9 +77,29 @@ impl Sequence {
         self.computed = self.computed.min(self.tokens.len().saturating_sub(1));
     }
 
+    /// Takes blocks for all tokens; the front that they hold already need not be run.
+    pub(crate) fn place(&mut self, table: BlockTable) {
+        self.computed = table.cached_positions();
+        self.begun = false;
+        self.table = table;
+    }
+
+    /// The tokens whose keys and values are in the cache for good: the last token may be run again
+    /// while the sequence goes on.
+    pub(crate) fn settled(&self) -> &[u32] {
+        let end = self.computed.min(self.tokens.len().saturating_sub(1));
+        self.tokens.get(..end).unwrap_or_default()
+    }
+
+    /// The tokens in the cache, once the sequence has ended.
+    pub(crate) fn kept(&self) -> &[u32] {
+        self.tokens.get(..self.computed).unwrap_or_default()
+    }
+
     /// Forgets what the cache holds and gives up the blocks; the tokens stay.
     pub(crate) fn evict(&mut self) -> BlockTable {
         self.computed = 0;
+        self.begun = false;
         std::mem::take(&mut self.table)
     }
 }

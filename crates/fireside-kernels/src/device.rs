@@ -529,7 +529,8 @@ mod tests {
 
     #[test]
     fn an_adapter_below_a_limit_is_refused_by_the_limits_name() {
-        let small: [(fn(&mut AdapterReport), &str); 4] = [
+        type Shrink = fn(&mut AdapterReport);
+        let small: [(Shrink, &str); 4] = [
             (|r| r.max_invocations = 128, "invocations per workgroup 128"),
             (
                 |r| r.workgroup_memory = 8192,

@@ -94,6 +94,20 @@ pub enum ModelError {
         /// Bytes a binding may have.
         allows: u64,
     },
+    /// The host has too little memory for a KV cache.
+    #[error(
+        "a kv cache of {positions} positions needs {needs} bytes and the host has at most {available} left; choose at most {fits} positions, or free memory"
+    )]
+    OutOfMemory {
+        /// Positions asked for.
+        positions: usize,
+        /// Bytes they take.
+        needs: u64,
+        /// Bytes there are, or fewer.
+        available: u64,
+        /// Positions that fit.
+        fits: u64,
+    },
     /// A step that no engine should build.
     #[error("invalid step: {what}")]
     Step {

@@ -14,6 +14,7 @@ mod error;
 pub mod family;
 pub mod load;
 mod matrix;
+mod memory;
 mod model;
 mod pack;
 #[cfg(not(target_arch = "wasm32"))]

@@ -89,7 +89,9 @@ impl From<EngineError> for ApiError {
                 None,
                 Some("context_length_exceeded"),
             ),
-            EngineError::QueueFull { .. } => (ErrorKind::Overloaded, None, Some("queue_full")),
+            EngineError::QueueFull { .. } | EngineError::TokenQueueFull { .. } => {
+                (ErrorKind::Overloaded, None, Some("queue_full"))
+            }
             EngineError::Tokenizer(_) => (ErrorKind::InvalidRequest, None, None),
             _ => (ErrorKind::Server, None, None),
         };

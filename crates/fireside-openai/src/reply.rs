@@ -1,6 +1,8 @@
 //! From the engine's events to chunks of a stream and whole objects.
 
-use fireside_engine::{Event, Finished, Token, TokenLogprob};
+use std::collections::BTreeMap;
+
+use fireside_engine::{Event, Finished, RequestId, Token, TokenLogprob};
 use fireside_tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
 
@@ -272,29 +274,31 @@ impl Reply {
         Value::Object(map)
     }
 
-    /// Counts over all choices; a prompt counts once for the sequences that share it.
+    /// Counts over all choices; a prompt counts once for the sequences that share it, and of it was
+    /// cached what was so for all of them.
     fn usage(&self) -> Value {
         let finished: Vec<&Finished> = self
             .choices
             .iter()
             .filter_map(|c| c.finish.as_ref())
             .collect();
-        let mut seen = Vec::new();
-        let mut prompt = 0;
+        let mut prompts: BTreeMap<RequestId, (usize, usize)> = BTreeMap::new();
         for one in &finished {
-            if !seen.contains(&one.request) {
-                seen.push(one.request);
-                prompt += one.stats.prompt_tokens;
-            }
+            let (tokens, cached) = (one.stats.prompt_tokens, one.stats.cached_tokens);
+            let known = prompts.entry(one.request).or_insert((tokens, cached));
+            known.1 = known.1.min(cached);
         }
+        let prompt: usize = prompts.values().map(|(tokens, _)| tokens).sum();
+        let cached: usize = prompts.values().map(|(_, cached)| cached).sum();
         let completion: usize = finished.iter().map(|f| f.stats.generated_tokens).sum();
         let mut usage = json!({
             "prompt_tokens": prompt,
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
+            "prompt_tokens_details": { "cached_tokens": cached },
         });
         if self.extra {
-            usage["extra"] = extra(&finished, prompt, completion);
+            usage["extra"] = extra(&finished, prompt - cached, completion);
         }
         usage
     }
@@ -309,7 +313,8 @@ impl ReplyKind {
     }
 }
 
-/// Speeds as WebLLM names them, of the sequence that took longest.
+/// Speeds as WebLLM names them, of the sequence that took longest. `prompt` counts the tokens that
+/// were run.
 fn extra(finished: &[&Finished], prompt: usize, completion: usize) -> Value {
     let longest = |of: fn(&Finished) -> f64| finished.iter().map(|f| of(f)).fold(0.0, f64::max);
     let prefill = longest(|f| f.stats.prefill.as_secs_f64());
@@ -406,19 +411,28 @@ mod tests {
         .unwrap()
     }
 
-    fn run(mut reply: Reply, logprobs: Option<usize>) -> (Reply, Vec<Value>) {
+    fn engine() -> Engine<Always> {
         let defaults = GenerationDefaults::default();
-        let mut engine =
-            Engine::new(Always(3), tokenizer(), defaults, EngineConfig::default()).unwrap();
+        Engine::new(Always(3), tokenizer(), defaults, EngineConfig::default()).unwrap()
+    }
+
+    fn run(reply: Reply, logprobs: Option<usize>) -> (Reply, Vec<Value>) {
         let params = GenerationParams {
             max_new_tokens: Some(2),
             do_sample: Some(false),
             logprobs,
             ..Default::default()
         };
-        engine
-            .submit(&Request::new(vec![1]).with_params(params))
-            .unwrap();
+        let request = Request::new(vec![1]).with_params(params);
+        run_on(&mut engine(), reply, &request)
+    }
+
+    fn run_on(
+        engine: &mut Engine<Always>,
+        mut reply: Reply,
+        request: &Request,
+    ) -> (Reply, Vec<Value>) {
+        engine.submit(request).unwrap();
         let tokenizer = tokenizer();
         let mut chunks = Vec::new();
         while engine.has_work() {
@@ -449,7 +463,12 @@ mod tests {
         assert_eq!(chunks[4]["choices"], json!([]));
         assert_eq!(
             chunks[4]["usage"],
-            json!({"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3})
+            json!({
+                "prompt_tokens": 1,
+                "completion_tokens": 2,
+                "total_tokens": 3,
+                "prompt_tokens_details": {"cached_tokens": 0},
+            })
         );
         let whole = reply.whole();
         assert_eq!(whole["object"], "chat.completion");
@@ -487,6 +506,26 @@ mod tests {
         let logprobs = &text.whole()["choices"][0]["logprobs"];
         assert_eq!(logprobs["token_logprobs"], json!([-0.5, -0.5]));
         assert_eq!(logprobs["tokens"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn usage_says_how_much_of_the_prompt_was_cached() {
+        let params = GenerationParams {
+            max_new_tokens: Some(2),
+            num_return_sequences: Some(2),
+            ..Default::default()
+        };
+        let request = Request::new(vec![1; 40]).with_params(params);
+        let mut engine = engine();
+        // The first time one sequence runs the prompt for both.
+        for cached in [0, 32] {
+            let reply = Reply::new(ReplyKind::Chat, "a", 0, "m", 2).with_usage(true);
+            let (reply, chunks) = run_on(&mut engine, reply, &request);
+            let usage = reply.whole()["usage"].clone();
+            assert_eq!(usage["prompt_tokens"], 40);
+            assert_eq!(usage["prompt_tokens_details"]["cached_tokens"], cached);
+            assert_eq!(chunks.last().unwrap()["usage"], usage);
+        }
     }
 
     #[test]

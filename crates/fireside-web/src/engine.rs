@@ -1,12 +1,12 @@
 //! The engine for JavaScript: load a model, submit requests as JSON, step, get chunks as JSON.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use fireside_engine::{
-    Engine, EngineConfig, Error as EngineError, GenerationDefaults, ModelExecutor, Request,
-    RequestId,
+    CacheSize, Engine, EngineConfig, EngineStats, Error as EngineError, GenerationDefaults,
+    ModelExecutor, Request, RequestId,
 };
 use fireside_formats::WeightFile;
 use fireside_kernels::counters::Counters;
@@ -22,7 +22,7 @@ use wasm_bindgen::prelude::*;
 
 use crate::source::{ByteReader, PageSource};
 
-/// Positions of the KV cache where the page asks for no context.
+/// Positions of the KV cache where the page asks for no context, if the model has as many.
 const DEFAULT_CONTEXT: usize = 4096;
 
 /// An error for JavaScript: an object with `code`, `message`, and `param` where a field is wrong.
@@ -50,6 +50,8 @@ pub struct WebEngine {
     /// Taken out while a step runs.
     engine: Rc<RefCell<Option<Engine<ModelExecutor>>>>,
     mail: Rc<RefCell<Mail>>,
+    /// The engine's counts as of its last step.
+    stats: Cell<EngineStats>,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     model: String,
@@ -62,6 +64,8 @@ struct Mail {
     next: u32,
     submitted: Vec<(u32, Vec<Request>)>,
     cancelled: Vec<u32>,
+    /// Forget what the KV cache holds of ended requests.
+    clear: bool,
     replies: BTreeMap<u32, Open>,
     /// Which request, and which of its choices come first, an engine's request belongs to.
     owners: BTreeMap<RequestId, (u32, usize)>,
@@ -179,10 +183,14 @@ impl WebEngine {
                 Some("contextSize"),
             ));
         }
-        let positions = match context {
-            0 => config.context.min(DEFAULT_CONTEXT),
-            asked => asked,
+        let size = CacheSize {
+            positions: Some(context).filter(|asked| *asked > 0),
+            context: DEFAULT_CONTEXT,
+            ..CacheSize::default()
         };
+        let positions = size
+            .positions(&config, KvDtype::F16)
+            .map_err(|error| failure("bad_option", error, Some("contextSize")))?;
         let device = ComputeDevice::open(adapter).await.map_err(|error| {
             let code = match &error {
                 fireside_model::device::DeviceError::NoAdapter => "no_adapter",
@@ -223,6 +231,7 @@ impl WebEngine {
         )
         .map_err(|e| bad(&e))?;
         Ok(WebEngine {
+            stats: Cell::new(engine.stats()),
             engine: Rc::new(RefCell::new(Some(engine))),
             mail: Rc::default(),
             tokenizer: text.tokenizer,
@@ -237,9 +246,11 @@ impl WebEngine {
         self.info.to_string()
     }
 
-    /// Bytes of WASM memory and counters of the kernels, as JSON.
+    /// Bytes of WASM memory, counters of the kernels, and those of the engine as of its last step, as
+    /// JSON.
     pub fn counters(&self) -> String {
         let counters = Counters::now();
+        let stats = self.stats.get();
         json!({
             "wasmBytes": core::arch::wasm32::memory_size(0) * 65536,
             "dispatches": counters.dispatches,
@@ -247,6 +258,16 @@ impl WebEngine {
             "readBytes": counters.read,
             "uploadedBytes": counters.uploaded,
             "pipelines": counters.pipelines,
+            "running": stats.running,
+            "waiting": stats.waiting,
+            "steps": stats.steps,
+            "promptTokens": stats.prefix_queries,
+            "cachedTokens": stats.prefix_hits,
+            "generatedTokens": stats.generated_tokens,
+            "preemptions": stats.preemptions,
+            "blocks": stats.total_blocks,
+            "usedBlocks": stats.used_blocks,
+            "cachedBlocks": stats.cached_blocks,
         })
         .to_string()
     }
@@ -315,6 +336,18 @@ impl WebEngine {
         self.mail.borrow_mut().cancelled.push(number);
     }
 
+    /// Forgets what the KV cache holds of ended requests; at the next step if one runs now.
+    #[wasm_bindgen(js_name = clearCache)]
+    pub fn clear_cache(&self) {
+        match self.engine.borrow_mut().as_mut() {
+            Some(engine) => {
+                engine.clear_prefix_cache();
+                self.stats.set(engine.stats());
+            }
+            None => self.mail.borrow_mut().clear = true,
+        }
+    }
+
     /// Whether there is anything to step for.
     #[wasm_bindgen(js_name = hasWork)]
     pub fn has_work(&self) -> bool {
@@ -343,6 +376,7 @@ impl WebEngine {
         } else {
             Ok(Vec::new())
         };
+        self.stats.set(engine.stats());
         *self.engine.borrow_mut() = Some(engine);
         let events = result.map_err(|error| {
             // Whoever waits is told by the failure; numbers are never used twice.
@@ -400,6 +434,9 @@ impl WebEngine {
     fn deliver(&self, engine: &mut Engine<ModelExecutor>, out: &mut Vec<Value>) {
         let mut mail = self.mail.borrow_mut();
         let mail = &mut *mail;
+        if std::mem::take(&mut mail.clear) {
+            engine.clear_prefix_cache();
+        }
         for (number, requests) in std::mem::take(&mut mail.submitted) {
             if mail.cancelled.contains(&number) {
                 mail.replies.remove(&number);

@@ -28,7 +28,8 @@ pub mod cli;
 
 pub use error::Error;
 pub use fireside_engine::{
-    Completion, Event, FinishReason, GenerationParams, RequestStats, Token, TokenLogprob,
+    CacheSize, Completion, EngineConfig, Event, FinishReason, GenerationParams, RequestStats,
+    Token, TokenLogprob,
 };
 pub use fireside_model::KvDtype;
 pub use fireside_model::device::{AdapterReport, ComputeDevice, DeviceChoice, adapters};

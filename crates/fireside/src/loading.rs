@@ -2,18 +2,13 @@
 
 use std::path::PathBuf;
 
-use fireside_engine::{Engine, EngineConfig, GenerationDefaults, ModelExecutor};
+use fireside_engine::{CacheSize, Engine, EngineConfig, GenerationDefaults, ModelExecutor};
 use fireside_hub::{ModelFiles, Options, resolve};
+use fireside_model::KvDtype;
 use fireside_model::device::{ComputeDevice, DeviceChoice};
 use fireside_model::path::OpenModel;
-use fireside_model::{BLOCK, KvCache, KvDtype};
 
 use crate::{Error, Pipeline};
-
-/// Bytes that the KV cache takes at most where no context is asked for.
-const CACHE_BUDGET: u64 = 1 << 30;
-/// Positions that the KV cache has at most where no context is asked for.
-const CACHE_POSITIONS: usize = 8192;
 
 /// Loads a model for a task with everything at its default; the task is `text-generation`.
 ///
@@ -36,6 +31,7 @@ pub struct Loading {
     device: DeviceChoice,
     kv: KvDtype,
     context: Option<usize>,
+    cache: CacheSize,
     hub: Option<Options>,
     engine: EngineConfig,
 }
@@ -48,6 +44,7 @@ impl Loading {
             device: DeviceChoice::Auto,
             kv: KvDtype::F16,
             context: None,
+            cache: CacheSize::default(),
             hub: None,
             engine: EngineConfig::default(),
         }
@@ -72,6 +69,14 @@ impl Loading {
     #[must_use]
     pub fn context(mut self, positions: Option<usize>) -> Self {
         self.context = positions;
+        self
+    }
+
+    /// How large the KV cache is where [`context`](Self::context) does not say it: for one sequence
+    /// by default.
+    #[must_use]
+    pub fn cache(mut self, size: CacheSize) -> Self {
+        self.cache = size;
         self
     }
 
@@ -100,21 +105,17 @@ impl Loading {
         let path = single_path(resolve(&self.model, &options)?)?;
         let open = OpenModel::open(&path)?;
         let config = &open.description.config;
-        let positions = match self.context {
-            Some(asked) if asked == 0 || asked > config.context => {
-                return Err(Error::Context {
-                    asked,
-                    most: config.context,
-                });
-            }
-            Some(asked) => asked,
-            None => {
-                let block = KvCache::block_bytes(config, self.kv).max(1);
-                let affordable = usize::try_from(CACHE_BUDGET / block).unwrap_or(usize::MAX);
-                let most = affordable.max(1).saturating_mul(BLOCK).min(CACHE_POSITIONS);
-                config.context.min(most)
-            }
+        if let Some(asked) = self.context.filter(|c| *c == 0 || *c > config.context) {
+            return Err(Error::Context {
+                asked,
+                most: config.context,
+            });
+        }
+        let size = CacheSize {
+            positions: self.context.or(self.cache.positions),
+            ..self.cache
         };
+        let positions = size.positions(config, self.kv)?;
         let device = ComputeDevice::open(self.device).await?;
         let loaded = open.load(device, &mut |_, _| {})?;
         let text = loaded.text;

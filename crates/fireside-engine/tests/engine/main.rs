@@ -3,3 +3,4 @@
 mod batching;
 mod generation;
 mod mock;
+mod prefix;

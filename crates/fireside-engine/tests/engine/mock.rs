@@ -2,7 +2,7 @@
 //! function of the tokens that it reads back from there.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -34,11 +34,7 @@ impl Model {
         match self {
             Self::Ngram => {
                 let last = &history[history.len().saturating_sub(3)..];
-                let hash = last.iter().fold(7u64, |hash, token| {
-                    (hash ^ u64::from(*token))
-                        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-                        .rotate_left(23)
-                });
+                let hash = last.iter().fold(7u64, |hash, token| after(hash, *token));
                 (0..VOCAB as u32)
                     .map(|token| match token {
                         // Special tokens are rare, so that texts have some length.
@@ -74,6 +70,13 @@ impl Model {
     }
 }
 
+/// The hash of tokens that end with `token`, after others of hash `before`.
+fn after(before: u64, token: u32) -> u64 {
+    (before ^ u64::from(token))
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(23)
+}
+
 /// What the mock saw, and how it is to misbehave.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
@@ -105,8 +108,9 @@ pub(crate) struct Mock {
     pub(crate) model: Model,
     pub(crate) limits: ExecutorLimits,
     pub(crate) log: Rc<RefCell<Log>>,
-    /// Position and token in each slot of the cache.
-    cache: Vec<Option<(usize, u32)>>,
+    /// In each slot of the cache a token, and a hash of it and all tokens before it, which keys and
+    /// values depend on too.
+    cache: Vec<Option<(u64, u32)>>,
 }
 
 impl Mock {
@@ -124,20 +128,24 @@ impl Mock {
     fn history(&mut self, chunk: &Chunk) -> Vec<u32> {
         let slot =
             |position: usize| chunk.blocks[position / BLOCK] as usize * BLOCK + position % BLOCK;
+        let mut hash = 0;
+        let mut history = Vec::new();
+        for position in 0..chunk.start {
+            let (written, token) = self.cache[slot(position)].expect("read before written");
+            hash = after(hash, token);
+            assert_eq!(written, hash, "the slot is of another sequence");
+            history.push(token);
+        }
         for (position, token) in (chunk.start..).zip(&chunk.tokens) {
             assert!((*token as usize) < VOCAB);
-            let written = Some((position, *token));
+            hash = after(hash, *token);
+            let written = Some((hash, *token));
             if std::mem::replace(&mut self.cache[slot(position)], written) == written {
                 self.log.borrow_mut().rewrites += 1;
             }
+            history.push(*token);
         }
-        (0..chunk.start + chunk.tokens.len())
-            .map(|position| {
-                let (written, token) = self.cache[slot(position)].expect("read before written");
-                assert_eq!(written, position, "the slot holds another position");
-                token
-            })
-            .collect()
+        history
     }
 
     fn select(&self, history: &[u32], row: &RowSelection) -> Selected {
@@ -234,20 +242,9 @@ impl Executor for Mock {
                 message: "unplugged".into(),
             });
         }
-        let mut held = BTreeSet::new();
+        check_tables(step, &self.limits);
         let mut results = Vec::new();
         for chunk in &step.chunks {
-            let end = chunk.start + chunk.tokens.len();
-            assert!(!chunk.tokens.is_empty() && end <= self.limits.context);
-            assert_eq!(
-                chunk.blocks.len(),
-                end.div_ceil(BLOCK),
-                "the table does not cover the chunk"
-            );
-            for block in &chunk.blocks {
-                assert!((*block as usize) < self.limits.blocks);
-                assert!(held.insert(*block), "two sequences share block {block}");
-            }
             let history = self.history(chunk);
             for (at, row) in &chunk.rows {
                 self.log.borrow_mut().last_rows.push(row.clone());
@@ -259,6 +256,27 @@ impl Executor for Mock {
             results.pop();
         }
         Ok(results)
+    }
+}
+
+/// Each table covers its chunk, and what a chunk writes to is in no other table.
+fn check_tables(step: &Step, limits: &ExecutorLimits) {
+    let mut holders: BTreeMap<u32, usize> = BTreeMap::new();
+    for block in step.chunks.iter().flat_map(|chunk| &chunk.blocks) {
+        assert!((*block as usize) < limits.blocks);
+        *holders.entry(*block).or_default() += 1;
+    }
+    for chunk in &step.chunks {
+        let end = chunk.start + chunk.tokens.len();
+        assert!(!chunk.tokens.is_empty() && end <= limits.context);
+        assert_eq!(
+            chunk.blocks.len(),
+            end.div_ceil(BLOCK),
+            "the table does not cover the chunk"
+        );
+        for block in &chunk.blocks[chunk.start / BLOCK..] {
+            assert_eq!(holders[block], 1, "block {block} is written and shared");
+        }
     }
 }
 
