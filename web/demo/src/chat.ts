@@ -16,12 +16,12 @@ const FINISH: Record<string, string> = {
 };
 
 function statsLine(stats: Stats): string {
-  const { tokens, promptTokens, firstToken, decodeRate, prefillRate, finish } = stats;
+  const { tokens, promptTokens, cachedTokens, firstToken, decodeRate, prefillRate, finish } = stats;
   return [
     count(tokens, "token"),
     decodeRate !== undefined && decodeRate > 0 && rate(decodeRate),
     firstToken !== undefined && `first token ${seconds(firstToken)}`,
-    promptTokens !== undefined && count(promptTokens, "prompt token"),
+    promptTokens !== undefined && count(promptTokens, "prompt token") + (cachedTokens ? `, ${cachedTokens.toLocaleString("en")} from cache` : ""),
     prefillRate !== undefined && prefillRate > 0 && `prefill ${rate(prefillRate)}`,
     finish !== undefined && finish !== "stop" && (FINISH[finish] ?? `ended: ${finish}`),
   ]
@@ -132,6 +132,7 @@ export class Chat {
         if (usage) {
           stats.tokens = usage.completion_tokens;
           stats.promptTokens = usage.prompt_tokens;
+          stats.cachedTokens = usage.prompt_tokens_details.cached_tokens;
           stats.firstToken = usage.extra.time_to_first_token_s;
           stats.decodeRate = usage.extra.decode_tokens_per_s;
           stats.prefillRate = usage.extra.prefill_tokens_per_s;

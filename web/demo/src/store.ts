@@ -31,6 +31,7 @@ export const DEFAULTS: Settings = {
 export interface Stats {
   tokens: number;
   promptTokens?: number;
+  cachedTokens?: number;
   firstToken?: number;
   prefillRate?: number;
   decodeRate?: number;
