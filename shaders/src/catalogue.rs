@@ -52,6 +52,11 @@ fn axes(kernel: Kernel) -> Axes {
                     (Constant::Cols, 1),
                 ],
                 &[
+                    (Constant::Lanes, 8),
+                    (Constant::RowGroupsOut, 3),
+                    (Constant::Cols, 1),
+                ],
+                &[
                     (Constant::Lanes, 16),
                     (Constant::RowGroupsOut, 1),
                     (Constant::Cols, 3),
@@ -179,6 +184,10 @@ pub fn variants(kernel: Kernel) -> Vec<Variant> {
                 for (bit, flag) in free.iter().enumerate() {
                     variant = variant.flag_if(*flag, mask >> bit & 1 == 1);
                 }
+                let in_place = kernel == Kernel::LinearLane
+                    && variant.has(Flag::Quantized)
+                    && !variant.has(Flag::Subgroups);
+                variant = variant.flag_if(Flag::InPlace, in_place);
                 all.push(variant);
             }
         }

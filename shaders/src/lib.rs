@@ -146,6 +146,8 @@ names! {
         RowQuads => "ROW_QUADS",
         /// Eight lanes of a subgroup share their loads.
         Subgroups => "SUBGROUPS",
+        /// Quants become floats where they stand in their word.
+        InPlace => "IN_PLACE",
     }
 }
 

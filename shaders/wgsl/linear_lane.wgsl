@@ -11,6 +11,7 @@
 //   Every lane needs all 32 activations of a block. A software adapter loads lane by lane,
 //   32 bits at a time, uniform address or not, so with SUBGROUPS each of eight lanes loads
 //   one vec4 and broadcasts it: an eighth of the loads.
+//   IN_PLACE leaves quants at their bits, see weights.wgsl: SwiftShader shifts lane by lane.
 // Grid: x = LANES * ROW_GROUPS_OUT groups of four rows, y = token groups of COLS.
 // Limits: 7 storage buffers and one uniform; no workgroup memory. SUBGROUPS wants subgroups
 //   of at least eight lanes, all active.
@@ -111,6 +112,14 @@ fn main(
 #endif
 #endif
 #endrepeat
+        // What the quants are multiplied with.
+#repeat i NV
+#if IN_PLACE
+        let z_$c_$s_$i = brought_down(x_$c_$s_$i, $iu);
+#else
+        let z_$c_$s_$i = x_$c_$s_$i;
+#endif
+#endrepeat
 #if HAS_MIN
         var sum_$c_$s = vec4<f32>(0.0);
 #repeat i NV
@@ -136,12 +145,16 @@ fn main(
 #endif
 #endif
 #repeat r 4
+#if IN_PLACE
+            let q_$r = unpack_in_place(quants[at + $ru]);
+#else
             let q_$r = unpack(quants[at + $ru]);
+#endif
 #repeat c COLS
 #if QUANTIZED
             var dot_$r_$c = 0.0;
 #repeat i NV
-            dot_$r_$c = dot_add(q_$r[$i], x_$c_$s_$i, dot_$r_$c);
+            dot_$r_$c = dot_add(q_$r[$i], z_$c_$s_$i, dot_$r_$c);
 #endrepeat
 #if HAS_MIN
             acc_$g_$r_$c = fma(a[$r].x, dot_$r_$c, fma(a[$r].y, x_sum_$c_$s, acc_$g_$r_$c));
@@ -150,7 +163,7 @@ fn main(
 #endif
 #else
 #repeat i NV
-            acc_$g_$r_$c = dot_add(q_$r[$i], x_$c_$s_$i, acc_$g_$r_$c);
+            acc_$g_$r_$c = dot_add(q_$r[$i], z_$c_$s_$i, acc_$g_$r_$c);
 #endrepeat
 #endif
 #endrepeat

@@ -90,6 +90,60 @@ fn unpack(w: vec4<u32>) -> array<vec4<f32>, 1> {
 }
 #endif
 
+#if IN_PLACE
+// Quants become floats where they stand in their word, by masks: some software adapters shift lane by
+// lane. A quant is then too large by a power of two, and the activation it is multiplied with is made
+// smaller by the same (brought_down), so that every product keeps its bits.
+#if Q4
+fn low_in_place(word: u32) -> vec4<f32> {
+    let w = vec4<u32>(word) & vec4<u32>(0xfu, 0xf00u, 0xf0000u, 0xf000000u);
+    return vec4<f32>(vec4<i32>(w));
+}
+// The topmost would stand in the sign's place: it alone is shifted.
+fn high_in_place(word: u32) -> vec4<f32> {
+    let top = (word >> 4u) & 0xf000000u;
+    let w = vec4<u32>(word & 0xf0u, word & 0xf000u, word & 0xf00000u, top);
+    return vec4<f32>(vec4<i32>(w));
+}
+fn unpack_in_place(w: vec4<u32>) -> array<vec4<f32>, 8> {
+    return array<vec4<f32>, 8>(
+        low_in_place(w.x), low_in_place(w.y), low_in_place(w.z), low_in_place(w.w),
+        high_in_place(w.x), high_in_place(w.y), high_in_place(w.z), high_in_place(w.w),
+    );
+}
+fn brought_down(x: vec4<f32>, quad: u32) -> vec4<f32> {
+    let low = vec4<f32>(1.0, 0.00390625, 0.0000152587890625, 5.9604644775390625e-8);
+    let high = vec4<f32>(0.0625, 0.000244140625, 9.5367431640625e-7, 5.9604644775390625e-8);
+    return x * select(high, low, quad < 4u);
+}
+#else
+// Signed bytes, each raised to the top of its own word.
+fn bytes_in_place(word: u32) -> vec4<f32> {
+    let w = vec4<u32>(word) * vec4<u32>(0x1000000u, 0x10000u, 0x100u, 1u);
+    return vec4<f32>(bitcast<vec4<i32>>(w & vec4<u32>(0xff000000u)));
+}
+fn unpack_in_place(w: vec4<u32>) -> array<vec4<f32>, 4> {
+    return array<vec4<f32>, 4>(
+        bytes_in_place(w.x), bytes_in_place(w.y), bytes_in_place(w.z), bytes_in_place(w.w),
+    );
+}
+fn brought_down(x: vec4<f32>, quad: u32) -> vec4<f32> {
+    return x * 5.9604644775390625e-8;
+}
+#endif
+
+// A pair of halves, as half2 gives it, by products in place of shifts.
+fn half2_in_place(word: u32) -> vec2<f32> {
+    let h = vec2<u32>(word & 0xffffu, word >> 16u);
+    let magnitude = h & vec2<u32>(0x7fffu);
+    let normal = bitcast<vec2<f32>>(magnitude * 8192u) * 5.192296858534828e33;
+    // Below the normal halves a unit is 2^-24, and a float of the same bits may count as zero.
+    let small = vec2<f32>(vec2<i32>(magnitude)) * 5.9604644775390625e-8;
+    let value = select(normal, small, magnitude < vec2<u32>(0x400u));
+    return select(value, -value, h >= vec2<u32>(0x8000u));
+}
+#endif
+
 // Where a plane of `chunks` chunks a row holds the one of a row.
 fn cell(chunk: u32, row: u32, chunks: u32) -> u32 {
     return ((row >> 6u) * chunks + chunk) * 64u + (row & 63u);
@@ -108,7 +162,13 @@ fn affine4(at: u32) -> array<vec2<f32>, 4> {
 #else
 #if SCALE_HALF
     let s = scales[at >> 2u];
+#if IN_PLACE
+    return array<vec2<f32>, 4>(
+        half2_in_place(s.x), half2_in_place(s.y), half2_in_place(s.z), half2_in_place(s.w),
+    );
+#else
     return array<vec2<f32>, 4>(half2(s.x), half2(s.y), half2(s.z), half2(s.w));
+#endif
 #else
     let low = bitcast<vec4<f32>>(scales[at >> 1u]);
     let high = bitcast<vec4<f32>>(scales[(at >> 1u) + 1u]);

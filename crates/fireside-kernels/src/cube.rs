@@ -141,16 +141,30 @@ fn linear_variant(params: &LinearParams) -> (Variant, usize, usize) {
             _ => 8,
         };
         let lanes = if params.rows_out > 4096 { 16 } else { 8 };
+        // Where every lane loads all activations itself, more rows share them.
+        let groups_out = match (params.profile.subgroups, cols) {
+            (false, 1) => {
+                if glu {
+                    2
+                } else {
+                    3
+                }
+            }
+            _ => 1,
+        };
         // A gate and its up row are two rows for one result.
-        let groups_out = 1;
-        let groups = if glu { 2 } else { 1 };
+        let groups = if glu { 2 * groups_out } else { groups_out };
         let variant = Variant::new(Kernel::LinearLane)
             .constant(Constant::Lanes, lanes)
             .constant(Constant::RowGroups, groups)
             .constant(Constant::RowGroupsOut, groups_out)
             .constant(Constant::Cols, cols)
             .flag(Flag::RowQuads)
-            .flag_if(Flag::Subgroups, params.profile.subgroups);
+            .flag_if(Flag::Subgroups, params.profile.subgroups)
+            .flag_if(
+                Flag::InPlace,
+                !params.profile.subgroups && params.matrix.layout.scale_group() > 0,
+            );
         let rows_out = 4 * groups_out;
         return (variant, (lanes * rows_out) as usize, cols as usize);
     }

@@ -370,9 +370,10 @@ impl ComputeDevice {
         report: AdapterReport,
     ) -> Result<Self, DeviceError> {
         report.check()?;
+        // A browser's reason goes on with a trace.
         let refused = |reason: String| DeviceError::Refused {
             name: report.name.clone(),
-            reason,
+            reason: reason.lines().next().unwrap_or_default().to_owned(),
         };
         // Burn's own kernels use the number types that the adapter has.
         let wanted = wgpu::Features::SHADER_F16
@@ -494,6 +495,11 @@ impl ComputeDevice {
         if self.adapter.is_some() {
             crate::counters::submits(1);
         }
+        self.hand_over()
+    }
+
+    /// A flush that is not counted: it mostly finds nothing, since a read has flushed before it.
+    pub(crate) fn hand_over(&self) -> Result<(), DeviceError> {
         self.burn.flush().map_err(|error| DeviceError::Read {
             reason: error.to_string(),
         })

@@ -374,7 +374,7 @@ impl<T: Send + 'static> Recording<T> {
         if shared.flushed.swap(eager, Ordering::Relaxed) != eager {
             // Launches wait on the stream of the thread that made them, which is the device's.
             let device = &self.device;
-            device.run(|| device.flush())??;
+            device.run(|| device.hand_over())??;
         }
         let staging = self
             .staging

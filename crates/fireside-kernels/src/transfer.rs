@@ -4,6 +4,7 @@
 //! compiled when they run, and one use of them links their whole compiler into a browser module.
 
 use burn::backend::DispatchDevice;
+use burn::tensor::Bytes;
 use burn::tensor::{DType, Int, Shape, Tensor};
 use burn_wgpu::{CubeBackend, CubeTensor};
 
@@ -20,7 +21,7 @@ fn failed(reason: impl std::fmt::Debug) -> DeviceError {
 fn row(
     device: &ComputeDevice,
     length: usize,
-    bytes: Option<&[u8]>,
+    bytes: Option<Bytes>,
     dtype: DType,
 ) -> Option<CubeTensor> {
     let DispatchDevice::Cube(device) = device.burn().as_dispatch() else {
@@ -28,7 +29,7 @@ fn row(
     };
     let client = device.client();
     let handle = match bytes {
-        Some(bytes) => client.create_from_slice(bytes),
+        Some(bytes) => client.create(bytes),
         None => client.empty(length * 4),
     };
     let shape = Shape::new([length]);
@@ -58,19 +59,27 @@ async fn read(tensor: CubeTensor) -> Result<Vec<u8>, DeviceError> {
 impl ComputeDevice {
     /// Uploads words as a tensor.
     pub fn words(&self, words: Vec<u32>) -> Tensor<1, Int> {
-        let bytes = bytemuck::cast_slice(&words);
-        match row(self, words.len(), Some(bytes), DType::U32) {
+        if self.adapter().is_none() {
+            return cpu::words(self, words);
+        }
+        let length = words.len();
+        // Handed over, not copied: the largest are as large as a model's largest matrix.
+        match row(self, length, Some(Bytes::from_elems(words)), DType::U32) {
             Some(tensor) => Tensor::from_primitive::<CubeBackend>(tensor),
-            None => cpu::words(self, words),
+            None => cpu::words(self, Vec::new()),
         }
     }
 
     /// Uploads a row of floats as a tensor.
     pub fn floats(&self, values: Vec<f32>) -> Tensor<1> {
-        let bytes = bytemuck::cast_slice(&values);
-        match row(self, values.len(), Some(bytes), DType::F32) {
+        if self.adapter().is_none() {
+            return cpu::floats(self, values);
+        }
+        let length = values.len();
+        // Handed over, not copied: the largest are as large as a model's largest matrix.
+        match row(self, length, Some(Bytes::from_elems(values)), DType::F32) {
             Some(tensor) => Tensor::from_primitive::<CubeBackend>(tensor),
-            None => cpu::floats(self, values),
+            None => cpu::floats(self, Vec::new()),
         }
     }
 
