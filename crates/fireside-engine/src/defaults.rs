@@ -114,7 +114,7 @@ impl GenerationDefaults {
         let temperature = merged.temperature.unwrap_or(1.0);
         Ok(Resolved {
             max_new_tokens,
-            max_is_asked: request.max_new_tokens.is_some(),
+            max_is_asked: request.max_new_tokens.is_some_and(|most| most < usize::MAX),
             min_new_tokens,
             sampling: if do_sample {
                 Sampling::new(temperature, filters)

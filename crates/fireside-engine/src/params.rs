@@ -16,7 +16,8 @@ use crate::lenient;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GenerationParams {
-    /// Most tokens to generate, 256 by default. Less come where the context ends first.
+    /// Most tokens to generate, 256 by default. Less come where the context ends first; `usize::MAX`
+    /// asks for as many as context and KV cache have room for.
     pub max_new_tokens: Option<usize>,
     /// Fewest tokens to generate, 0 by default: until then no token ends the generation, and no
     /// stop string is looked for.

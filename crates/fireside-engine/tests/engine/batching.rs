@@ -478,3 +478,27 @@ proptest! {
         prop_assert_eq!(engine.stats().free_blocks, blocks);
     }
 }
+
+#[test]
+fn as_many_tokens_as_there_is_room_for_are_what_the_cache_has_room_for() {
+    let limits = ExecutorLimits {
+        context: 1000,
+        blocks: 2,
+        ..LIMITS
+    };
+    let (mut engine, _) = engine_with(Model::Ngram, limits, EngineConfig::default());
+    let mut all = request(&[1, 9, 8], r#"{"ignore_eos": true}"#);
+    all.params.max_new_tokens = Some(usize::MAX);
+    let done = pollster::block_on(engine.generate(std::slice::from_ref(&all))).unwrap();
+    // The last token is predicted at the last position, and not run.
+    assert_eq!(
+        done[0][0].token_ids.len(),
+        2 * fireside_model::BLOCK + 1 - 3
+    );
+    assert_eq!(done[0][0].finish_reason, FinishReason::Length);
+
+    // A number that was asked for is not made smaller in silence.
+    all.params.max_new_tokens = Some(500);
+    let refused = pollster::block_on(engine.generate(std::slice::from_ref(&all)));
+    assert!(matches!(refused, Err(Error::CacheTooSmall { .. })));
+}
