@@ -53,6 +53,21 @@ fn axes(kernel: Kernel) -> Axes {
                 ],
                 &[
                     (Constant::Lanes, 8),
+                    (Constant::RowGroupsOut, 2),
+                    (Constant::Cols, 1),
+                ],
+                &[
+                    (Constant::Lanes, 8),
+                    (Constant::RowGroupsOut, 3),
+                    (Constant::Cols, 1),
+                ],
+                &[
+                    (Constant::Lanes, 16),
+                    (Constant::RowGroupsOut, 2),
+                    (Constant::Cols, 1),
+                ],
+                &[
+                    (Constant::Lanes, 16),
                     (Constant::RowGroupsOut, 3),
                     (Constant::Cols, 1),
                 ],

@@ -18,7 +18,7 @@ import { conclude, exitWith } from "./report.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const MODEL = "/model.gguf";
-/** Tokens that are compared; a software adapter takes about a second for one. */
+/** Tokens that are compared: a software adapter takes a good part of a second for one. */
 const TOKENS = 6;
 
 /** Loads in the page, with what comes of it: the error's code, or the engine under `window.engine`. */
@@ -176,6 +176,19 @@ const CHECKS = {
     assert.equal(alone, 3 * TOKENS);
     // Each may come a step after the one before.
     assert.ok(together <= TOKENS + 4, `${together} steps together, ${alone} alone`);
+  },
+
+  async "a request cancelled before its first step ends"({ page }) {
+    const codes = await page.evaluate(async () => {
+      const create = window.engine.completions.create;
+      const body = { prompt: "Once upon a time", max_tokens: 100, temperature: 0 };
+      const controller = new AbortController();
+      const { signal } = controller;
+      const all = [create(body, { signal }), create({ ...body, prompt: "There was" }, { signal })];
+      controller.abort();
+      return (await Promise.allSettled(all)).map(({ reason }) => reason?.code);
+    });
+    assert.deepEqual(codes, ["aborted", "aborted"]);
   },
 
   async "an aborted request ends and the next one works"({ page }) {

@@ -71,7 +71,11 @@ export class Host {
   #losses = 0;
   /** While the engine is built again. */
   #recovery: Promise<void> | undefined;
+  /** Why there is no engine, where a device was lost for good. */
+  #lost: FiresideError | undefined;
   #stepping = false;
+  /** The step that runs; the module does not let its engine go before. */
+  #step: Promise<string> | undefined;
   readonly #onEvents: (events: StepEvent[]) => void;
   readonly #onFailure: (error: ErrorObject) => void;
 
@@ -87,7 +91,7 @@ export class Host {
     signal: AbortSignal | undefined,
     onProgress: (progress: InitProgress) => void,
   ): Promise<EngineInfo> {
-    this.unload();
+    await this.unload();
     const begin = performance.now();
     const report = (phase: InitProgress["phase"], loaded: number, total: number, text: string, file?: string) => {
       const progress = total > 0 ? Math.min(1, loaded / total) : 0;
@@ -146,6 +150,7 @@ export class Host {
   }
 
   #loaded(): WebEngine {
+    if (this.#lost) throw this.#lost;
     if (!this.#engine) throw new FiresideError("unloaded", "no model is loaded: call reload first");
     return this.#engine;
   }
@@ -191,9 +196,13 @@ export class Host {
       while (this.#engine?.hasWork()) {
         const engine = this.#engine;
         try {
-          const events = this.#known(JSON.parse(await engine.step()) as StepEvent[]);
-          this.#losses = 0;
-          if (events.length > 0) this.#onEvents(events);
+          this.#step = engine.step();
+          const events = this.#known(JSON.parse(await this.#step) as StepEvent[]);
+          // What is new to the page is progress; running over what it has is not.
+          if (events.length > 0) {
+            this.#losses = 0;
+            this.#onEvents(events);
+          }
         } catch (thrown) {
           const error = toError(thrown);
           const build = this.#build;
@@ -201,6 +210,8 @@ export class Host {
           if (error.code !== "device_lost" || !build || ++this.#losses > MOST_LOSSES) throw error;
           this.#recovery = this.#recover(engine, build);
           await this.#recovery.finally(() => (this.#recovery = undefined));
+        } finally {
+          this.#step = undefined;
         }
       }
     } catch (thrown) {
@@ -232,7 +243,7 @@ export class Host {
 
   /**
    * Puts the model onto a new device, and every request back to work: with its seed it gives the same
-   * chunks, so those that the page has are passed over and it never sees the break.
+   * chunks as long as no tie is near, so those that the page has are passed over.
    */
   async #recover(lost: WebEngine, build: Build): Promise<void> {
     lost.free();
@@ -241,10 +252,13 @@ export class Host {
     try {
       engine = await build(() => {});
     } catch (thrown) {
-      throw new FiresideError(
+      // Another model is being loaded, or none is wanted any more.
+      if (this.#build !== build) return;
+      this.#lost = new FiresideError(
         "device_lost",
         `the GPU device was lost and could not be had again (${toError(thrown).message}): reload the page`,
       );
+      throw this.#lost;
     }
     if (this.#build !== build) return engine.free();
     this.#engine = engine;
@@ -273,12 +287,17 @@ export class Host {
     this.#engine?.clearCache();
   }
 
-  /** Gives the model's memory back. */
-  unload(): void {
+  /** Lets the model go; requests under way fail. */
+  async unload(): Promise<void> {
     const engine = this.#engine;
     this.#engine = undefined;
     this.#build = undefined;
-    this.#open.clear();
+    this.#lost = undefined;
+    if (this.#open.size > 0) {
+      this.#open.clear();
+      this.#onFailure(new FiresideError("unloaded", "the model was unloaded while it answered").toJSON());
+    }
+    await this.#step?.catch(() => {});
     engine?.free();
   }
 }

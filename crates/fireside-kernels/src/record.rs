@@ -181,9 +181,11 @@ impl Recorder {
             bounds_checks: false,
             ..wgpu::ShaderRuntimeChecks::unchecked()
         };
-        // SAFETY: the source is one of fireside-shaders' own, whose indices stay inside the buffers
-        // that the operations pass with it, and whose loops end; the tests of the operations run
-        // every kernel over a table of awkward shapes with these checks off, here and through Burn.
+        // SAFETY: the source is one of fireside-shaders' own, whose loops end, and whose indices stay
+        // inside the buffers that the operations pass with it as long as the step buffer's words
+        // (tokens, slots, block tables) are in range, which fireside-model's Plan checks before every
+        // step. The tests of the operations run every kernel over a table of awkward shapes with
+        // these checks off, here and through Burn.
         let module = unsafe {
             self.0.device.create_shader_module_trusted(
                 wgpu::ShaderModuleDescriptor {
@@ -353,7 +355,8 @@ impl<T: Send + 'static> Recording<T> {
     }
 
     /// Runs the step over these words of the step buffer, of which there may be fewer than it
-    /// holds, and reads the results.
+    /// holds, and reads the results. Kernels do not check them: tokens, slots and tables must be in
+    /// range, as they must be for the operations themselves.
     ///
     /// Dropping the future is allowed: the step runs, and its results are not read.
     ///
@@ -371,10 +374,11 @@ impl<T: Send + 'static> Recording<T> {
         }
         let shared = &self.recorder.0;
         let eager = EAGER.load(Ordering::Relaxed);
-        if shared.flushed.swap(eager, Ordering::Relaxed) != eager {
+        if shared.flushed.load(Ordering::Relaxed) != eager {
             // Launches wait on the stream of the thread that made them, which is the device's.
             let device = &self.device;
             device.run(|| device.hand_over())??;
+            shared.flushed.store(eager, Ordering::Relaxed);
         }
         let staging = self
             .staging

@@ -438,10 +438,7 @@ impl WebEngine {
             engine.clear_prefix_cache();
         }
         for (number, requests) in std::mem::take(&mut mail.submitted) {
-            if mail.cancelled.contains(&number) {
-                mail.replies.remove(&number);
-                continue;
-            }
+            // One that is cancelled already is submitted too: its end is told like any other's.
             let each = mail.replies.get(&number).map_or(1, |open| open.each);
             for (index, request) in requests.iter().enumerate() {
                 match engine.submit(request) {

@@ -20,14 +20,15 @@ const MODULE: &str = "web/src/wasm";
 
 /// Puts a module with its glue into the npm package.
 pub(crate) fn take_module(project: &Project, module: &Path) -> Result<()> {
-    copy(module, &project.root.join(MODULE))
+    let own = project.root.join(MODULE);
+    if own.exists() {
+        fs::remove_dir_all(&own)?;
+    }
+    copy(module, &own)
 }
 
-/// Puts the files of a folder into another, in place of what it held.
+/// Copies the files of a folder into another, over those of the same name.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
-    if to.exists() {
-        fs::remove_dir_all(to)?;
-    }
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -47,11 +48,18 @@ pub(crate) fn has_module(project: &Project) -> bool {
 
 /// Builds the npm package around the module, and the demo page on it.
 pub(crate) fn build(ui: &Ui, project: &Project, step: &str, log: &Path) -> Result<()> {
-    for folder in [PACKAGE, PAGE] {
-        install(ui, project, step, folder, log)?;
-        npm(ui, project, step, folder, &["run", "build"], log)?;
-    }
-    Ok(())
+    build_package(ui, project, step, log)?;
+    build_folder(ui, project, step, PAGE, log)
+}
+
+/// Builds the npm package around the module.
+pub(crate) fn build_package(ui: &Ui, project: &Project, step: &str, log: &Path) -> Result<()> {
+    build_folder(ui, project, step, PACKAGE, log)
+}
+
+fn build_folder(ui: &Ui, project: &Project, step: &str, folder: &str, log: &Path) -> Result<()> {
+    install(ui, project, step, folder, log)?;
+    npm(ui, project, step, folder, &["run", "build"], log)
 }
 
 /// Installs the packages of a folder where their lock file has changed.

@@ -1,6 +1,7 @@
 //! The browser module: built for wasm32, given its JavaScript side, and made small.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -34,6 +35,7 @@ pub(crate) fn command(project: &Project, options: &WebOptions) -> Result<ExitCod
     let made = make(&ui, project, &log).and_then(|folder| {
         let out = project.root.join(&options.out);
         npm::copy(&folder, &out)?;
+        npm::build_package(&ui, project, "package", &log)?;
         ui.step("done", &project.display(&out).to_string());
         Ok(())
     });
@@ -80,10 +82,9 @@ pub(crate) fn build(ui: &Ui, project: &Project, toolchain: &Toolchain, log: &Pat
 pub(crate) fn finish(ui: &Ui, project: &Project, log: &Path) -> Result<PathBuf> {
     let linked = linked(project);
     let folder = wasm::target_folder(project).join("module");
-    let seen = wasm::target_folder(project).join("module-of.wasm");
-    let same = folder.join(MODULE).is_file()
-        && fs::read(&seen).is_ok_and(|bytes| fs::read(&linked).is_ok_and(|own| own == bytes));
-    if same {
+    let seen = wasm::target_folder(project).join("module-of.txt");
+    let recipe = recipe(project, &linked)?;
+    if folder.join(MODULE).is_file() && fs::read_to_string(&seen).is_ok_and(|own| own == recipe) {
         return Ok(folder);
     }
     if folder.exists() {
@@ -117,8 +118,22 @@ pub(crate) fn finish(ui: &Ui, project: &Project, log: &Path) -> Result<PathBuf> 
         .arg(&module);
     run(ui, "wasm-opt", &mut optimize, log)?;
     fs::rename(&fresh, &folder)?;
-    fs::copy(&linked, &seen)?;
+    fs::write(&seen, recipe)?;
     Ok(folder)
+}
+
+/// What the finished module depends on, as a digest: the linked one, what gives it its glue, and what
+/// makes it small.
+fn recipe(project: &Project, linked: &Path) -> Result<String> {
+    let mut hasher = DefaultHasher::new();
+    include_bytes!("bin/xtask-web.rs").hash(&mut hasher);
+    FEATURES.hash(&mut hasher);
+    let lock = project.root.join(npm::PACKAGE).join("package-lock.json");
+    for path in [linked, &project.root.join("Cargo.lock"), &lock] {
+        let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        bytes.hash(&mut hasher);
+    }
+    Ok(format!("{:016x}", hasher.finish()))
 }
 
 /// npm's binaryen, in the package's folder.

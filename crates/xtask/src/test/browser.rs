@@ -81,16 +81,16 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
             .arg("--chromium")
             .arg(setup::chromium()?);
         others.insert(0, engine);
-        let mut release = child(run.project, "node");
-        release
-            .current_dir(&tests)
-            .arg("release.mjs")
-            .arg(run.project.root.join(npm::PACKAGE))
-            .arg(model)
-            .arg("--chromium")
-            .arg(setup::chromium()?);
-        others.push(release);
     }
+    let mut release = child(run.project, "node");
+    release
+        .current_dir(&tests)
+        .arg("release.mjs")
+        .arg(run.project.root.join(npm::PACKAGE))
+        .args(&run.model)
+        .arg("--chromium")
+        .arg(setup::chromium()?);
+    others.push(release);
     for mut command in others {
         let own = quiet(run.ui, "browser", &mut command, &log, true)?;
         if status.success() {
