@@ -14,6 +14,11 @@ use fireside_kernels::selection::Selection;
 const ROWS: usize = 301;
 const COLUMNS: usize = 96;
 
+fn table(device: &ComputeDevice, seed: u64) -> PlaneTensors {
+    let numbers = &mut Numbers::new(seed);
+    upload(&planes(Layout::Q8, ROWS, COLUMNS, numbers), device)
+}
+
 /// Gathers a row by the first word of the step buffer and selects its largest column.
 fn launch(
     table: &PlaneTensors,
@@ -67,10 +72,7 @@ fn a_recording_run_over_other_words_gives_what_launches_give() {
     on_each_profile(
         "a_recording_run_over_other_words_gives_what_launches_give",
         |device| {
-            let table = upload(
-                &planes(Layout::Q8, ROWS, COLUMNS, &mut Numbers::new(5)),
-                device,
-            );
+            let table = table(device, 5);
             let recording = record(device, &table, 64).unwrap();
             for token in [7, 300, 0, 7] {
                 let recorded = pollster::block_on(recording.run(&step(token))).unwrap();
@@ -90,10 +92,7 @@ fn a_recording_run_over_other_words_gives_what_launches_give() {
 #[test]
 fn a_run_follows_what_was_launched_before_it() {
     on_each_profile("a_run_follows_what_was_launched_before_it", |device| {
-        let table = upload(
-            &planes(Layout::Q8, ROWS, COLUMNS, &mut Numbers::new(6)),
-            device,
-        );
+        let table = table(device, 6);
         let recording = record(device, &table, 9).unwrap();
         let first = pollster::block_on(recording.run(&step(1))).unwrap();
         // An eager launch that is still waiting in Burn's queue while the recording is run.
@@ -111,10 +110,7 @@ fn a_run_follows_what_was_launched_before_it() {
 #[test]
 fn a_dropped_run_leaves_the_recording_usable() {
     on_each_profile("a_dropped_run_leaves_the_recording_usable", |device| {
-        let table = upload(
-            &planes(Layout::Q8, ROWS, COLUMNS, &mut Numbers::new(9)),
-            device,
-        );
+        let table = table(device, 9);
         let recording = record(device, &table, 9).unwrap();
         let expected = pollster::block_on(recording.run(&step(4))).unwrap();
         {
@@ -133,10 +129,7 @@ fn a_dropped_run_leaves_the_recording_usable() {
 #[test]
 fn more_words_than_were_recorded_for_are_refused() {
     on_each_profile("more_words_than_were_recorded_for_are_refused", |device| {
-        let table = upload(
-            &planes(Layout::Q8, ROWS, COLUMNS, &mut Numbers::new(9)),
-            device,
-        );
+        let table = table(device, 9);
         let recording = record(device, &table, 9).unwrap();
         let error = pollster::block_on(recording.run(&[0; 10])).unwrap_err();
         assert!(error.to_string().contains("10 words"), "{error}");
@@ -146,9 +139,6 @@ fn more_words_than_were_recorded_for_are_refused() {
 #[test]
 fn the_cpu_has_nothing_to_record() {
     let device = ComputeDevice::cpu();
-    let table = upload(
-        &planes(Layout::Q8, ROWS, COLUMNS, &mut Numbers::new(1)),
-        &device,
-    );
+    let table = table(&device, 1);
     assert!(record(&device, &table, 9).is_none());
 }
