@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use fireside_engine::{Event, Request};
+use fireside_engine::{DEFAULT_MAX_NEW_TOKENS, Event, Request};
 use fireside_openai::{ApiError, ErrorKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time;
@@ -108,7 +108,7 @@ impl App {
         most.min(self.max_total_tokens(facts).saturating_sub(1))
     }
 
-    /// Holds requests to the limits, and gives one that may fill the context its number of tokens.
+    /// Holds requests to the limits. One that asks for `usize::MAX` tokens may fill the context.
     ///
     /// # Errors
     ///
@@ -151,7 +151,8 @@ impl App {
                 ));
             }
             let room = total - prompt;
-            let most = request.params.max_new_tokens.get_or_insert(usize::MAX);
+            let asked = &mut request.params.max_new_tokens;
+            let most = asked.get_or_insert(DEFAULT_MAX_NEW_TOKENS.min(room));
             if *most == usize::MAX {
                 *most = room;
             }

@@ -27,6 +27,7 @@ mod options;
 mod prepare;
 mod routes;
 mod status;
+mod tgi;
 mod worker;
 
 use std::io;

@@ -26,8 +26,6 @@ pub struct Options {
     pub drain_timeout: Duration,
     /// How long a client may take to send the head of a request, and to send its body.
     pub read_timeout: Duration,
-    /// How long a client may take no byte of an answer that waits for it.
-    pub write_timeout: Duration,
     /// Steps with tokens by which the reader of a stream may be behind before its request is
     /// cancelled. Whole answers have no reader who could be slow.
     pub reader_lag: usize,
@@ -55,7 +53,6 @@ impl Options {
             request_timeout: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(30),
             read_timeout: Duration::from_secs(15),
-            write_timeout: Duration::from_secs(60),
             reader_lag: 4096,
             keep_alive: Duration::from_secs(15),
             stuck_after: Duration::from_secs(120),

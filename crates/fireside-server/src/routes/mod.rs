@@ -2,6 +2,8 @@
 
 mod openai;
 mod operations;
+mod tgi;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -26,6 +28,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/completions", post(openai::completions))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*id}", get(openai::model))
+        .route("/", get(operations::health).post(tgi::switch))
+        .route("/generate", post(tgi::generate))
+        .route("/generate_stream", post(tgi::generate_stream))
+        .route("/tokenize", post(tokens::tokenize))
+        .route("/detokenize", post(tokens::detokenize))
+        .route("/chat_tokenize", post(tokens::chat_tokenize))
         .route("/health", get(operations::health))
         .route("/health/ready", get(operations::ready))
         .route("/ping", get(operations::health))

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use fireside_engine::{Event, Request};
+use fireside_engine::Event;
 use fireside_openai::{ApiError, ChatRequest, CompletionRequest, ErrorKind, Reply, ReplyKind};
 use fireside_tokenizer::Tokenizer;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use crate::app::{Answer, App};
 use crate::http::envelope::{RequestId, fresh};
 use crate::http::error::{Dialect, json_response};
 use crate::http::{body, sse};
-use crate::prepare::prepare;
+use crate::prepare::{Wanted, begin};
 use crate::worker::Facts;
 
 /// `POST /v1/chat/completions`
@@ -44,36 +44,26 @@ fn respond(result: Result<Response, ApiError>) -> Response {
     result.unwrap_or_else(|error| Dialect::OpenAi.response(&error))
 }
 
-/// What a body asks for.
-struct Wanted {
-    requests: Vec<Request>,
-    reply: Reply,
-    stream: bool,
-}
+/// Makes requests of a body, and the reply that their events go to.
+type Read = fn(&App, &Facts, &[u8]) -> Result<Wanted<Reply>, ApiError>;
 
 async fn generate(
     app: Arc<App>,
     id: RequestId,
     headers: HeaderMap,
     body: Body,
-    read: fn(&App, &Facts, &[u8]) -> Result<Wanted, ApiError>,
+    read: Read,
 ) -> Result<Response, ApiError> {
     let bytes = body::read(&app.options, &headers, body).await?;
-    let entry = app.admit(id.0)?;
-    let facts = app.facts()?;
-    let wanted = prepare(&app, &facts, move |app, facts| {
-        let mut wanted = read(app, facts, &bytes)?;
-        app.fit(facts, &mut wanted.requests)?;
-        Ok(wanted)
-    })
-    .await?;
-    let answer = app.submit(wanted.requests, entry, wanted.stream).await?;
-    let tokenizer = facts.tokenizer.clone();
-    let reply = wanted.reply;
-    if wanted.stream {
-        return Ok(sse::response(&app, answer, Chunks { reply, tokenizer }));
+    let begun = begin(&app, id, move |app, facts| read(app, facts, &bytes)).await?;
+    let tokenizer = begun.facts.tokenizer.clone();
+    let reply = begun.form;
+    if begun.stream {
+        let chunks = Chunks { reply, tokenizer };
+        return Ok(sse::response(&app, begun.answer, chunks));
     }
-    Ok(json_response(&whole(answer, reply, &tokenizer).await?))
+    let whole = whole(begun.answer, reply, &tokenizer).await?;
+    Ok(json_response(&whole))
 }
 
 /// Waits for all of an answer.
@@ -124,7 +114,7 @@ fn now() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-fn read_chat(app: &App, facts: &Facts, body: &[u8]) -> Result<Wanted, ApiError> {
+fn read_chat(app: &App, facts: &Facts, body: &[u8]) -> Result<Wanted<Reply>, ApiError> {
     let request = ChatRequest::from_json(body)?;
     app.check_model(request.model.as_deref())?;
     let own = request.to_engine(&facts.tokenizer, facts.template.as_ref())?;
@@ -135,12 +125,12 @@ fn read_chat(app: &App, facts: &Facts, body: &[u8]) -> Result<Wanted, ApiError> 
         .with_logprobs(request.params.logprobs.is_some());
     Ok(Wanted {
         requests: vec![own],
-        reply,
         stream: request.stream,
+        form: reply,
     })
 }
 
-fn read_completion(app: &App, facts: &Facts, body: &[u8]) -> Result<Wanted, ApiError> {
+fn read_completion(app: &App, facts: &Facts, body: &[u8]) -> Result<Wanted<Reply>, ApiError> {
     let request = CompletionRequest::from_json(body)?;
     app.check_model(request.model.as_deref())?;
     let requests = request.to_engine(&facts.tokenizer)?;
@@ -164,8 +154,8 @@ fn read_completion(app: &App, facts: &Facts, body: &[u8]) -> Result<Wanted, ApiE
     }
     Ok(Wanted {
         requests,
-        reply,
         stream: request.stream,
+        form: reply,
     })
 }
 

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::app::App;
 use crate::http::error::{Dialect, json_response};
 use crate::metrics::CONTENT_TYPE;
+use crate::tgi::request::{MAX_BEST_OF, MAX_STOPS, MAX_TOP_N};
 
 /// 200 while the process is of any use, busy or loading too; it asks nobody.
 pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
@@ -56,8 +57,8 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Response {
         "model_pipeline_tag": "text-generation",
         "model_device_type": facts.device,
         "max_concurrent_requests": options.max_concurrent_requests,
-        "max_best_of": 1,
-        "max_stop_sequences": 4,
+        "max_best_of": MAX_BEST_OF,
+        "max_stop_sequences": MAX_STOPS,
         "max_input_tokens": app.max_input_tokens(&facts),
         "max_total_tokens": app.max_total_tokens(&facts),
         "max_batch_total_tokens": facts.cache_positions,
@@ -65,7 +66,7 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Response {
         "max_batch_size": facts.max_running,
         "max_queued_requests": facts.max_waiting,
         "max_client_batch_size": options.max_client_batch_size,
-        "max_top_n_tokens": 20,
+        "max_top_n_tokens": MAX_TOP_N,
         "payload_limit": options.payload_limit,
         "request_timeout": options.request_timeout.as_secs_f64(),
         "validation_workers": 1,

@@ -49,16 +49,25 @@ fn next(token: u32) -> u32 {
     }
 }
 
+/// The script's tokens, and after them the pieces that their words are made of.
+const TOKENS: &[&str] = &[
+    "<unk>", "<s>", "</s>", "▁ha", "<0xF0>", "<0x9F>", "<0x98>", "<0x80>", "▁st", "op", "!",
+    "▁end", "好", "▁fail", "▁lose", "▁panic", "▁", "h", "a", "▁h", "s", "t", "▁s", "o", "p", "e",
+    "n", "d", "▁e", "▁en", "f", "i", "l", "▁f", "▁fa", "▁fai",
+];
+
 fn tokenizer() -> Tokenizer {
-    let tokens = vec![
-        "<unk>", "<s>", "</s>", "▁ha", "<0xF0>", "<0x9F>", "<0x98>", "<0x80>", "▁st", "op", "!",
-        "▁end", "好", "▁fail", "▁lose", "▁panic",
-    ];
+    let kind = |token: &&str| match *token {
+        "<unk>" => 2,
+        "<s>" | "</s>" => 3,
+        byte if byte.starts_with("<0x") => 6,
+        _ => 1,
+    };
     Tokenizer::from_gguf(&GgufVocab {
         model: "llama",
-        scores: vec![0.0; tokens.len()],
-        token_types: vec![2, 3, 3, 1, 6, 6, 6, 6, 1, 1, 1, 1, 1, 1, 1, 1],
-        tokens,
+        scores: vec![0.0; TOKENS.len()],
+        token_types: TOKENS.iter().map(kind).collect(),
+        tokens: TOKENS.to_vec(),
         ..GgufVocab::default()
     })
     .unwrap()
@@ -102,7 +111,7 @@ struct Script {
 impl Executor for Script {
     fn limits(&self) -> ExecutorLimits {
         ExecutorLimits {
-            vocab: 16,
+            vocab: TOKENS.len(),
             context: 4096,
             blocks: 4096,
             step_tokens: 64,

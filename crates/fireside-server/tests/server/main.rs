@@ -4,4 +4,6 @@ mod client;
 mod faults;
 mod harness;
 mod lifecycle;
+mod metrics;
 mod openai;
+mod tgi;

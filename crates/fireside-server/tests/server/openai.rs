@@ -70,7 +70,7 @@ fn a_chat_streams_in_exactly_this_order() {
         plain,
         [
             choice(r#"{"role":"assistant","content":""}"#, "null"),
-            choice(r#"{"content":"ha"}"#, "null"),
+            choice(r#"{"content":" ha"}"#, "null"),
             choice(r#"{"content":" ha"}"#, "null"),
             choice("{}", r#""length""#),
             format!(
@@ -109,7 +109,7 @@ fn whole_answers_have_exactly_this_form() {
         plain(&chat.text()),
         concat!(
             r#"{"id":"ID","object":"chat.completion","created":0,"model":"test-model","choices":["#,
-            r#"{"index":0,"message":{"role":"assistant","content":"ha ha"},"logprobs":null,"#,
+            r#"{"index":0,"message":{"role":"assistant","content":" ha ha"},"logprobs":null,"#,
             r#""finish_reason":"length"}],"#,
             r#""usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}"#
         )
