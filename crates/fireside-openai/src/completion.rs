@@ -13,6 +13,9 @@ const DEFAULT_MAX_TOKENS: usize = 16;
 /// Most log-probabilities of a token.
 const MAX_LOGPROBS: usize = 20;
 
+/// Most prompts of a request.
+const MAX_PROMPTS: usize = 1024;
+
 /// A prompt, as text or as tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Prompt {
@@ -59,6 +62,28 @@ impl CompletionRequest {
             ));
         }
         let (stream, include_usage) = streaming(&fields)?;
+        let echo = fields.flag("echo")?.unwrap_or(false);
+        if echo && params.logprobs.is_some() {
+            return Err(ApiError::invalid(
+                "echo",
+                "echo with logprobs is not supported: prompts have no log-probabilities; leave one out",
+            ));
+        }
+        if fields.get("suffix").is_some_and(|suffix| suffix != "") {
+            return Err(ApiError::invalid(
+                "suffix",
+                "suffix is not supported: text is continued at its end only; leave it out",
+            ));
+        }
+        let n = params.num_return_sequences.unwrap_or(1);
+        if let Some(best_of) = fields.count("best_of", 1)?
+            && best_of != n
+        {
+            return Err(ApiError::invalid(
+                "best_of",
+                format!("best_of is {best_of}; expected n, which is {n}: all sequences are given"),
+            ));
+        }
         let prompt = fields.take("prompt").ok_or_else(|| {
             ApiError::invalid(
                 "prompt",
@@ -71,7 +96,7 @@ impl CompletionRequest {
             params,
             stream,
             include_usage,
-            echo: fields.flag("echo")?.unwrap_or(false),
+            echo,
         })
     }
 
@@ -112,6 +137,13 @@ fn prompts(value: &Value) -> Result<Vec<Prompt>, ApiError> {
         Value::Array(all) if all.iter().all(Value::is_number) => {
             tokens(all).map(|one| vec![one]).ok_or_else(|| bad(value))
         }
+        Value::Array(all) if all.len() > MAX_PROMPTS => Err(ApiError::invalid(
+            "prompt",
+            format!(
+                "prompt has {} entries; expected at most {MAX_PROMPTS}",
+                all.len()
+            ),
+        )),
         Value::Array(all) => all
             .iter()
             .map(|one| match one {
@@ -147,6 +179,33 @@ mod tests {
             let error = read(&format!(r#"{{"prompt": {bad}}}"#)).unwrap_err();
             assert_eq!(error.param.as_deref(), Some("prompt"), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_by_name() {
+        for (rest, param) in [
+            (r#""echo": true, "logprobs": 1"#, "echo"),
+            (r#""suffix": "end""#, "suffix"),
+            (r#""best_of": 3"#, "best_of"),
+            (
+                r#""response_format": {"type": "json_object"}"#,
+                "response_format",
+            ),
+            (r#""guided_regex": "(""#, "guided_regex"),
+            (r#""stop": ["a", "b", "c", "d", "e"]"#, "stop"),
+            (r#""temperature": 2.5"#, "temperature"),
+            (r#""n": 1000000000"#, "n"),
+        ] {
+            let error = read(&format!(r#"{{"prompt": "a", {rest}}}"#)).unwrap_err();
+            assert_eq!(error.param.unwrap_or_default(), param, "{rest}");
+        }
+        read(r#"{"prompt": "a", "response_format": {"type": "text"}, "best_of": 2, "n": 2}"#)
+            .unwrap();
+        let many = format!(r#"{{"prompt": [{}"a"]}}"#, r#""a","#.repeat(1024));
+        assert_eq!(
+            read(&many).unwrap_err().message,
+            "prompt has 1025 entries; expected at most 1024"
+        );
     }
 
     #[test]

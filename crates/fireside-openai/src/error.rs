@@ -9,12 +9,24 @@ use serde_json::{Value, json};
 pub enum ErrorKind {
     /// The request means nothing.
     InvalidRequest,
-    /// There is no such model.
+    /// No key, or a wrong one.
+    Unauthorized,
+    /// There is no such model, or no such path.
     NotFound,
+    /// The path exists, but not for this method.
+    MethodNotAllowed,
+    /// It took longer than it may.
+    Timeout,
+    /// The body is larger than it may be.
+    TooLarge,
+    /// The body is not JSON.
+    MediaType,
     /// Too much is under way.
     Overloaded,
     /// The generation failed.
     Server,
+    /// Nothing can be generated now: the model loads, or the server ends.
+    Unavailable,
 }
 
 impl ErrorKind {
@@ -22,19 +34,30 @@ impl ErrorKind {
     pub fn status(self) -> u16 {
         match self {
             Self::InvalidRequest => 400,
+            Self::Unauthorized => 401,
             Self::NotFound => 404,
-            Self::Overloaded => 503,
+            Self::MethodNotAllowed => 405,
+            Self::Timeout => 408,
+            Self::TooLarge => 413,
+            Self::MediaType => 415,
+            Self::Overloaded => 429,
             Self::Server => 500,
+            Self::Unavailable => 503,
         }
     }
 
     /// Its name in the field `type`.
     pub fn name(self) -> &'static str {
         match self {
-            Self::InvalidRequest => "invalid_request_error",
+            Self::InvalidRequest | Self::MethodNotAllowed | Self::TooLarge | Self::MediaType => {
+                "invalid_request_error"
+            }
+            Self::Unauthorized => "authentication_error",
             Self::NotFound => "not_found_error",
+            Self::Timeout => "timeout_error",
             Self::Overloaded => "overloaded_error",
             Self::Server => "server_error",
+            Self::Unavailable => "unavailable_error",
         }
     }
 }
@@ -62,6 +85,23 @@ impl ApiError {
             param: Some(param.into()),
             code: None,
         }
+    }
+
+    /// An error that is about no field.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            param: None,
+            code: None,
+        }
+    }
+
+    /// With a name that programs can tell it by.
+    #[must_use]
+    pub fn with_code(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
+        self
     }
 
     /// The body: `{"error": {"message", "type", "param", "code"}}`.
@@ -106,7 +146,15 @@ impl From<EngineError> for ApiError {
 
 impl From<fireside_tokenizer::Error> for ApiError {
     fn from(error: fireside_tokenizer::Error) -> Self {
-        Self::invalid("messages", error.to_string())
+        use fireside_tokenizer::Error as E;
+        let code = match &error {
+            E::TextTooLong { .. } => None,
+            _ => Some("template_error"),
+        };
+        Self {
+            code,
+            ..Self::invalid("messages", error.to_string())
+        }
     }
 }
 

@@ -19,7 +19,7 @@
 mod chat;
 mod completion;
 mod error;
-mod fields;
+pub mod fields;
 mod reply;
 mod sampling;
 

@@ -8,10 +8,38 @@ use serde_json::Value;
 use crate::ApiError;
 use crate::fields::{Fields, whole, wrong};
 
+/// The highest temperature that OpenAI's interface has.
+const MAX_TEMPERATURE: f32 = 2.0;
+/// Most stop strings that OpenAI's interface has.
+const MAX_STOPS: usize = 4;
+
+/// Most sequences from a prompt.
+const MAX_SEQUENCES: usize = 128;
+
 /// Reads sampling, stops and lengths. A temperature left out is 1, as OpenAI's is, and no filter
 /// is on unless the request or the model asks for it.
 pub(crate) fn params(fields: &Fields) -> Result<GenerationParams, ApiError> {
     let temperature = fields.number("temperature")?;
+    if let Some(temperature) = temperature
+        && !(0.0..=MAX_TEMPERATURE).contains(&temperature)
+    {
+        return Err(ApiError::invalid(
+            "temperature",
+            format!(
+                "temperature is {temperature}; expected a number from 0 (greedy) to {MAX_TEMPERATURE}"
+            ),
+        ));
+    }
+    refuse_unsupported(fields)?;
+    let sequences = fields.count("n", 1)?;
+    if let Some(n) = sequences
+        && n > MAX_SEQUENCES
+    {
+        return Err(ApiError::invalid(
+            "n",
+            format!("n is {n}; expected at most {MAX_SEQUENCES}"),
+        ));
+    }
     Ok(GenerationParams {
         max_new_tokens: match fields.count("max_completion_tokens", 1)? {
             Some(count) => Some(count),
@@ -35,15 +63,57 @@ pub(crate) fn params(fields: &Fields) -> Result<GenerationParams, ApiError> {
         stop: fields.get("stop").map(stop).transpose()?,
         stop_token_ids: fields.get("stop_token_ids").map(token_ids).transpose()?,
         ignore_eos: fields.flag("ignore_eos")?,
-        num_return_sequences: fields.count("n", 1)?,
+        num_return_sequences: sequences,
         logprobs: None,
     })
+}
+
+/// What would change the answer and is not there is an error: an answer that passes it over looks
+/// like one that keeps to it.
+fn refuse_unsupported(fields: &Fields) -> Result<(), ApiError> {
+    const CONSTRAINTS: [&str; 8] = [
+        "grammar",
+        "guided_choice",
+        "guided_grammar",
+        "guided_json",
+        "guided_regex",
+        "json_schema",
+        "response_format",
+        "structured_outputs",
+    ];
+    for name in CONSTRAINTS {
+        let free = |value: &Value| name == "response_format" && value["type"] == "text";
+        if fields.get(name).is_some_and(|value| !free(value)) {
+            return Err(ApiError::invalid(
+                name,
+                format!("{name} is not supported: answers cannot be held to a form; leave it out"),
+            ));
+        }
+    }
+    let tools = fields.get("tools").and_then(Value::as_array);
+    let wanted = fields
+        .get("tool_choice")
+        .is_none_or(|choice| choice != "none");
+    if wanted && tools.is_some_and(|tools| !tools.is_empty()) {
+        return Err(ApiError::invalid(
+            "tools",
+            "tools are not supported; leave them out, or set tool_choice to none",
+        ));
+    }
+    Ok(())
 }
 
 fn stop(value: &Value) -> Result<Vec<String>, ApiError> {
     let expected = "a string or a list of strings";
     match value {
         Value::String(one) => Ok(vec![one.clone()]),
+        Value::Array(many) if many.len() > MAX_STOPS => Err(ApiError::invalid(
+            "stop",
+            format!(
+                "stop has {} strings; expected at most {MAX_STOPS}",
+                many.len()
+            ),
+        )),
         Value::Array(many) => many
             .iter()
             .map(|v| {

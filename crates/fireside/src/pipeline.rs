@@ -53,6 +53,11 @@ impl Pipeline {
         &mut self.engine
     }
 
+    /// The engine and the template, for an owner that runs requests by itself.
+    pub fn into_parts(self) -> (Engine<ModelExecutor>, Option<ChatTemplate>) {
+        (self.engine, self.template)
+    }
+
     /// The tokens of each prompt or conversation of an input.
     ///
     /// # Errors

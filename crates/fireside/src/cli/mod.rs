@@ -6,6 +6,7 @@ mod chat;
 mod generate;
 mod inspect;
 mod output;
+mod serve;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ enum Command {
     Chat(ChatArgs),
     /// Measure prefill and decode speed.
     Bench(BenchArgs),
+    /// Serve the model over HTTP, to OpenAI's and TGI's clients.
+    Serve(Box<serve::ServeArgs>),
     /// Show what a model file holds.
     Inspect {
         /// A GGUF file, a model folder, a known name or a hub id.
@@ -260,6 +263,7 @@ fn run(command: Command) -> Result<()> {
                 args.model.kv_cache_dtype.into(),
             )
         }
+        Command::Serve(args) => serve::run(&args),
         Command::Inspect { model } => inspect::run(&local(&model, &Options::from_env())?),
         Command::Adapters => {
             adapters::run();

@@ -1,0 +1,285 @@
+//! What every handler has: the settings, the way to the engine, and the gate before it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use fireside_engine::{DEFAULT_MAX_NEW_TOKENS, Event, Request};
+use fireside_openai::{ApiError, ErrorKind};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time;
+
+use crate::Options;
+use crate::worker::{Facts, Job, Shared, Update};
+
+/// The state of the server.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) options: Options,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) jobs: mpsc::Sender<Job>,
+    /// One for each request that may be under way.
+    pub(crate) places: Arc<Semaphore>,
+    /// When the server started, in seconds since 1970.
+    pub(crate) started: u64,
+}
+
+/// A request's place, and what is told of it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    permit: OwnedSemaphorePermit,
+    id: Arc<str>,
+    arrived: Instant,
+}
+
+impl App {
+    /// What is known of the model.
+    ///
+    /// # Errors
+    ///
+    /// The model is not loaded, or the server ends.
+    pub(crate) fn facts(&self) -> Result<Arc<Facts>, ApiError> {
+        self.shared.status.open()?;
+        let facts = self
+            .shared
+            .facts
+            .read()
+            .ok()
+            .and_then(|facts| facts.clone());
+        facts.ok_or_else(|| ApiError::new(ErrorKind::Unavailable, "the model is still loading"))
+    }
+
+    /// Lets a request for a generation in.
+    ///
+    /// # Errors
+    ///
+    /// As many as may be are under way, or nothing can be generated now.
+    pub(crate) fn admit(&self, id: Arc<str>) -> Result<Entry, ApiError> {
+        let permit = Arc::clone(&self.places).try_acquire_owned();
+        self.shared.metrics.received();
+        self.shared.status.open()?;
+        let permit = permit.map_err(|_| {
+            self.shared.metrics.rejected("concurrency");
+            let most = self.options.max_concurrent_requests;
+            ApiError::new(
+                ErrorKind::Overloaded,
+                format!("Model is overloaded: {most} requests are under way; try again later"),
+            )
+            .with_code("overloaded")
+        })?;
+        Ok(Entry {
+            permit,
+            id,
+            arrived: Instant::now(),
+        })
+    }
+
+    /// Sees that a client means this model.
+    ///
+    /// # Errors
+    ///
+    /// It names another one.
+    pub(crate) fn check_model(&self, name: Option<&str>) -> Result<(), ApiError> {
+        match name {
+            Some(name) if !name.is_empty() && !self.options.serves(name) => Err(ApiError {
+                param: Some("model".into()),
+                ..ApiError::new(
+                    ErrorKind::NotFound,
+                    format!(
+                        "model is {:?}; expected {:?}, the one that is served",
+                        name.chars().take(80).collect::<String>(),
+                        self.options.model
+                    ),
+                )
+                .with_code("model_not_found")
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Most tokens of a prompt and its answer together.
+    pub(crate) fn max_total_tokens(&self, facts: &Facts) -> usize {
+        let most = self.options.max_total_tokens.unwrap_or(usize::MAX);
+        most.min(facts.positions)
+    }
+
+    /// Most tokens of a prompt.
+    pub(crate) fn max_input_tokens(&self, facts: &Facts) -> usize {
+        let most = self.options.max_input_tokens.unwrap_or(usize::MAX);
+        most.min(self.max_total_tokens(facts).saturating_sub(1))
+    }
+
+    /// Holds requests to the limits. One that asks for `usize::MAX` tokens may fill the context.
+    ///
+    /// # Errors
+    ///
+    /// Too many prompts, a prompt that is too long, or too many tokens asked for.
+    pub(crate) fn fit(&self, facts: &Facts, requests: &mut [Request]) -> Result<(), ApiError> {
+        let too_long = |param: &str, message: String| {
+            ApiError::invalid(param, message).with_code("context_length_exceeded")
+        };
+        if requests.len() > self.options.max_client_batch_size {
+            return Err(ApiError::invalid(
+                "prompt",
+                format!(
+                    "prompt has {} entries; expected at most {}",
+                    requests.len(),
+                    self.options.max_client_batch_size
+                ),
+            ));
+        }
+        let sequences: usize = requests
+            .iter()
+            .map(|request| request.params.num_return_sequences.unwrap_or(1))
+            .fold(0, usize::saturating_add);
+        if sequences > facts.max_waiting {
+            return Err(ApiError::invalid(
+                "n",
+                format!(
+                    "{sequences} sequences are asked for; expected at most {}, as many as may wait",
+                    facts.max_waiting
+                ),
+            ));
+        }
+        let total = self.max_total_tokens(facts);
+        let input = self.max_input_tokens(facts);
+        for request in requests {
+            let prompt = request.prompt.len();
+            if prompt > input {
+                return Err(too_long(
+                    "prompt",
+                    format!("the prompt has {prompt} tokens; expected at most {input}"),
+                ));
+            }
+            let room = total - prompt;
+            let asked = &mut request.params.max_new_tokens;
+            let most = asked.get_or_insert(DEFAULT_MAX_NEW_TOKENS.min(room));
+            if *most == usize::MAX {
+                *most = room;
+            }
+            if *most > room {
+                return Err(too_long(
+                    "max_tokens",
+                    format!(
+                        "max_tokens is {most}; expected at most {room}, as the prompt has {prompt} tokens \
+                         and the limit of both is {total}"
+                    ),
+                ));
+            }
+            if let Some(least) = request.params.min_new_tokens
+                && least > *most
+            {
+                return Err(ApiError::invalid(
+                    "min_tokens",
+                    format!("min_tokens is {least}; expected at most {most}, all that may come"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands requests to the engine, and waits until it takes them.
+    ///
+    /// # Errors
+    ///
+    /// The engine does not take them.
+    pub(crate) async fn submit(
+        &self,
+        requests: Vec<Request>,
+        entry: Entry,
+        stream: bool,
+    ) -> Result<Answer, ApiError> {
+        let (accepted, outcome) = oneshot::channel();
+        // A whole answer has at most one update for each of its tokens.
+        let tokens = |request: &Request| {
+            let n = request.params.num_return_sequences.unwrap_or(1);
+            let most = request.params.max_new_tokens.unwrap_or_default();
+            most.saturating_add(1).saturating_mul(n)
+        };
+        let lag = if stream {
+            self.options.reader_lag
+        } else {
+            requests.iter().map(tokens).fold(0, usize::saturating_add)
+        };
+        // One place more, for the reason why an answer ends early.
+        let places = lag.saturating_add(1).min(Semaphore::MAX_PERMITS);
+        let (updates, receiver) = mpsc::channel(places);
+        let job = Job {
+            requests,
+            accepted,
+            updates,
+            permit: entry.permit,
+            id: entry.id,
+            arrived: entry.arrived,
+        };
+        let ended = || self.shared.status.open().err().unwrap_or_else(engine_ended);
+        // There is a place in the channel for every permit.
+        self.jobs.try_send(job).map_err(|_| ended())?;
+        let deadline = time::Instant::from_std(entry.arrived + self.options.request_timeout);
+        match time::timeout_at(deadline, outcome).await {
+            Ok(Ok(outcome)) => outcome.inspect_err(|error| self.count_refusal(error))?,
+            Ok(Err(_)) => return Err(ended()),
+            Err(_) => return Err(self.too_slow()),
+        }
+        Ok(Answer {
+            updates: receiver,
+            deadline,
+            too_slow: self.too_slow(),
+        })
+    }
+
+    /// Counts a request that did not come to the engine.
+    pub(crate) fn count_refusal(&self, error: &ApiError) {
+        match (error.kind, error.code) {
+            (ErrorKind::Overloaded, Some("queue_full")) => {
+                self.shared.metrics.rejected("queue_full");
+            }
+            (ErrorKind::InvalidRequest, Some("template_error")) => {
+                self.shared.metrics.failed("template");
+            }
+            (ErrorKind::InvalidRequest, _) => self.shared.metrics.failed("validation"),
+            _ => {}
+        }
+    }
+
+    fn too_slow(&self) -> ApiError {
+        ApiError::new(
+            ErrorKind::Timeout,
+            format!(
+                "the request took more than {} s, the server's limit",
+                self.options.request_timeout.as_secs_f32()
+            ),
+        )
+        .with_code("timeout")
+    }
+}
+
+fn engine_ended() -> ApiError {
+    ApiError::new(ErrorKind::Unavailable, "the engine has ended").with_code("engine_dead")
+}
+
+/// What comes of a request. Dropping it cancels what is still under way.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    updates: mpsc::Receiver<Update>,
+    deadline: time::Instant,
+    too_slow: ApiError,
+}
+
+impl Answer {
+    /// The events of the next step that has any.
+    ///
+    /// # Errors
+    ///
+    /// The request failed, or took too long.
+    pub(crate) async fn next(&mut self) -> Result<Vec<(usize, Event)>, ApiError> {
+        match time::timeout_at(self.deadline, self.updates.recv()).await {
+            Ok(Some(Update::Events(events))) => Ok(events),
+            Ok(Some(Update::Failed(error))) => Err(error),
+            Ok(None) => Err(engine_ended()),
+            Err(_) => {
+                self.updates.close();
+                Err(self.too_slow.clone())
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! One error, two dialects: OpenAI's object for `/v1`, TGI's for its own routes.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use fireside_openai::{ApiError, ErrorKind};
+use serde_json::{Value, json};
+
+/// Seconds after which a client may try again.
+const RETRY_AFTER: &str = "1";
+
+/// Whose error object a route gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// `{"error": {"message", "type", "param", "code"}}`
+    OpenAi,
+    /// `{"error", "error_type"}`
+    Tgi,
+}
+
+impl Dialect {
+    /// The dialect of a path.
+    pub(crate) fn of(path: &str) -> Self {
+        const TGI: [&str; 9] = [
+            "/",
+            "/generate",
+            "/generate_stream",
+            "/tokenize",
+            "/detokenize",
+            "/chat_tokenize",
+            "/info",
+            "/health",
+            "/health/ready",
+        ];
+        if TGI.contains(&path) {
+            Self::Tgi
+        } else {
+            Self::OpenAi
+        }
+    }
+
+    /// The HTTP status of an error.
+    pub(crate) fn status(self, error: &ApiError) -> StatusCode {
+        let status = match (self, error.kind) {
+            (Self::Tgi, ErrorKind::InvalidRequest) => 422,
+            (Self::Tgi, ErrorKind::Server) => 424,
+            (_, kind) => kind.status(),
+        };
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The body of an error.
+    pub(crate) fn body(self, error: &ApiError) -> Value {
+        match self {
+            Self::OpenAi => error.body(),
+            Self::Tgi => json!({ "error": error.message, "error_type": tgi_type(error) }),
+        }
+    }
+
+    /// The whole answer.
+    pub(crate) fn response(self, error: &ApiError) -> Response {
+        let mut response = json_response(&self.body(error));
+        *response.status_mut() = self.status(error);
+        let headers = response.headers_mut();
+        match error.kind {
+            ErrorKind::Overloaded | ErrorKind::Unavailable => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+            }
+            ErrorKind::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            // What is left of the body is not read.
+            ErrorKind::TooLarge | ErrorKind::MediaType => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// TGI's name of an error.
+fn tgi_type(error: &ApiError) -> &'static str {
+    match error.kind {
+        ErrorKind::InvalidRequest if error.code == Some("template_error") => "template_error",
+        ErrorKind::Overloaded => "overloaded",
+        ErrorKind::Server => "generation",
+        ErrorKind::Timeout => "timeout",
+        ErrorKind::Unauthorized => "authentication",
+        ErrorKind::Unavailable => "unavailable",
+        ErrorKind::NotFound | ErrorKind::MethodNotAllowed => "not_found",
+        _ => "validation",
+    }
+}
+
+/// A value as the answer.
+pub(crate) fn json_response(value: &Value) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (kind, value.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_the_status_and_form_of_its_route() {
+        let invalid = ApiError::invalid("n", "n is 0; expected 1");
+        let overloaded = ApiError::new(ErrorKind::Overloaded, "Model is overloaded");
+        let failed = ApiError::new(ErrorKind::Server, "the model failed");
+        let statuses = |dialect: Dialect| {
+            [&invalid, &overloaded, &failed].map(|error| dialect.status(error).as_u16())
+        };
+        assert_eq!(statuses(Dialect::of("/v1/completions")), [400, 429, 500]);
+        assert_eq!(statuses(Dialect::of("/generate")), [422, 429, 424]);
+        assert_eq!(
+            Dialect::Tgi.body(&invalid),
+            json!({"error": "n is 0; expected 1", "error_type": "validation"})
+        );
+        assert_eq!(Dialect::OpenAi.body(&invalid)["error"]["param"], "n");
+        let response = Dialect::Tgi.response(&overloaded);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+}

@@ -1,0 +1,123 @@
+//! The HTTP server: OpenAI's and TGI's interfaces over one engine.
+//!
+//! One thread owns the engine and its device and steps as long as there is work. Handlers on tokio
+//! only translate: a body becomes engine requests, events become an answer. Between them are bounded
+//! channels; the step loop never waits for a reader, and a reader that leaves or falls too far behind
+//! loses its request.
+//!
+//! ```no_run
+//! # async fn run<E: fireside_engine::Executor + 'static>(
+//! #     load: impl FnMut() -> Result<fireside_server::Loaded<E>, String> + Send + 'static,
+//! # ) -> std::io::Result<()> {
+//! use fireside_server::{Options, Server};
+//! use tokio::net::TcpListener;
+//!
+//! let server = Server::start(Options::new("smollm2"), load)?;
+//! let listener = TcpListener::bind("127.0.0.1:8080").await?;
+//! let (stop, words) = tokio::sync::mpsc::channel(2);
+//! // Send one word into `stop` to drain, another one to end at once.
+//! server.serve(listener, words).await
+//! # }
+//! ```
+
+mod app;
+mod http;
+mod metrics;
+mod options;
+mod prepare;
+mod routes;
+mod status;
+mod tgi;
+mod worker;
+
+use std::io;
+use std::sync::{Arc, RwLock};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fireside_engine::Executor;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+pub use options::Options;
+pub use worker::Loaded;
+
+use app::App;
+use metrics::Metrics;
+use status::Status;
+use worker::Shared;
+
+/// A server whose engine loads, or has loaded, on its own thread.
+#[derive(Debug)]
+pub struct Server {
+    app: Arc<App>,
+}
+
+impl Server {
+    /// Starts the thread that loads the model and then runs the engine. `load` runs on that thread,
+    /// and again after the device was lost; its error is one line for people.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread left, or a setting is 0 that may not be.
+    pub fn start<E: Executor + 'static>(
+        options: Options,
+        load: impl FnMut() -> Result<Loaded<E>, String> + Send + 'static,
+    ) -> io::Result<Self> {
+        let sizes = [
+            ("max_concurrent_requests", options.max_concurrent_requests),
+            ("max_client_batch_size", options.max_client_batch_size),
+            ("reader_lag", options.reader_lag),
+        ];
+        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+            let message = format!("{name} is 0; expected at least 1");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let metrics = Metrics::new(&options.model).map_err(io::Error::other)?;
+        let shared = Arc::new(Shared {
+            status: Status::new(),
+            metrics,
+            facts: RwLock::new(None),
+            failure: watch::Sender::new(None),
+        });
+        let most = options.max_concurrent_requests.min(Semaphore::MAX_PERMITS);
+        let (jobs, receiver) = mpsc::channel(most);
+        let own = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || worker::run(load, receiver, &own))?;
+        let started = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        Ok(Self {
+            app: Arc::new(App {
+                places: Arc::new(Semaphore::new(most)),
+                options,
+                shared,
+                jobs,
+                started,
+            }),
+        })
+    }
+
+    /// Waits until the model turns out not to load, and gives the reason; for ever where it loads.
+    /// A server whose engine was lost later on goes on, to tell so.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.app.shared.failure.subscribe();
+        match failure.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Serves until it is told to stop: the first word in `stop` drains, a second one, or the
+    /// channel's end, ends at once.
+    ///
+    /// # Errors
+    ///
+    /// None once it listens; the listener is the caller's.
+    pub async fn serve(&self, listener: TcpListener, stop: mpsc::Receiver<()>) -> io::Result<()> {
+        let router = routes::router(Arc::clone(&self.app));
+        http::listen::serve(listener, router, Arc::clone(&self.app), stop).await
+    }
+}

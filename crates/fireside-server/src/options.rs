@@ -1,0 +1,68 @@
+//! What an owner may set.
+
+use std::time::Duration;
+
+/// The settings of a server, besides those of its engine.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The name of the model, as clients see and give it.
+    pub model: String,
+    /// Names that are as good as the model's; `tgi` always is.
+    pub aliases: Vec<String>,
+    /// Most requests in the engine, waiting and running; more are answered with 429.
+    pub max_concurrent_requests: usize,
+    /// Most tokens of a prompt; all but one of `max_total_tokens` by default.
+    pub max_input_tokens: Option<usize>,
+    /// Most tokens of prompt and answer; the model's context or the KV cache by default, whichever
+    /// is smaller.
+    pub max_total_tokens: Option<usize>,
+    /// Most prompts in one request.
+    pub max_client_batch_size: usize,
+    /// Most bytes of a body.
+    pub payload_limit: usize,
+    /// How long a request may take, from its body until its last token.
+    pub request_timeout: Duration,
+    /// How long requests that are under way may take once the server is told to end.
+    pub drain_timeout: Duration,
+    /// How long a client may take to send the head of a request, and to send its body.
+    pub read_timeout: Duration,
+    /// Steps with tokens by which the reader of a stream may be behind before its request is
+    /// cancelled. Whole answers have no reader who could be slow.
+    pub reader_lag: usize,
+    /// Time without a token after which a stream gets a comment.
+    pub keep_alive: Duration,
+    /// Age of a step from which on the server is not ready.
+    pub stuck_after: Duration,
+    /// Keys of which a client must have one; without any, none is asked for.
+    pub api_keys: Vec<String>,
+    /// Origins whose pages may call; `*` for all.
+    pub cors_allow_origin: Vec<String>,
+}
+
+impl Options {
+    /// The defaults, for a model of this name.
+    pub fn new(model: impl Into<String>) -> Self {
+        Self {
+            model: model.into(),
+            aliases: Vec::new(),
+            max_concurrent_requests: 128,
+            max_input_tokens: None,
+            max_total_tokens: None,
+            max_client_batch_size: 32,
+            payload_limit: 2_000_000,
+            request_timeout: Duration::from_secs(600),
+            drain_timeout: Duration::from_secs(30),
+            read_timeout: Duration::from_secs(15),
+            reader_lag: 4096,
+            keep_alive: Duration::from_secs(15),
+            stuck_after: Duration::from_secs(120),
+            api_keys: Vec::new(),
+            cors_allow_origin: Vec::new(),
+        }
+    }
+
+    /// Whether a client that gives this name means the model.
+    pub(crate) fn serves(&self, name: &str) -> bool {
+        name == self.model || name == "tgi" || self.aliases.iter().any(|alias| alias == name)
+    }
+}

@@ -1,0 +1,188 @@
+//! OpenAI's routes.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use fireside_engine::Event;
+use fireside_openai::{ApiError, ChatRequest, CompletionRequest, ErrorKind, Reply, ReplyKind};
+use fireside_tokenizer::Tokenizer;
+use serde_json::{Value, json};
+
+use crate::app::{Answer, App};
+use crate::http::envelope::{RequestId, fresh};
+use crate::http::error::{Dialect, json_response};
+use crate::http::{body, sse};
+use crate::prepare::{Wanted, begin};
+use crate::worker::Facts;
+
+/// `POST /v1/chat/completions`
+pub(crate) async fn chat(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    respond(generate(app, id, headers, body, read_chat).await)
+}
+
+/// `POST /v1/completions`
+pub(crate) async fn completions(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    respond(generate(app, id, headers, body, read_completion).await)
+}
+
+fn respond(result: Result<Response, ApiError>) -> Response {
+    result.unwrap_or_else(|error| Dialect::OpenAi.response(&error))
+}
+
+/// Makes requests of a body, and the reply that their events go to.
+type Read = fn(&App, &Facts, &[u8]) -> Result<Wanted<Reply>, ApiError>;
+
+async fn generate(
+    app: Arc<App>,
+    id: RequestId,
+    headers: HeaderMap,
+    body: Body,
+    read: Read,
+) -> Result<Response, ApiError> {
+    let bytes = body::read(&app.options, &headers, body).await?;
+    let begun = begin(&app, id, move |app, facts| read(app, facts, &bytes)).await?;
+    let tokenizer = begun.facts.tokenizer.clone();
+    let reply = begun.form;
+    if begun.stream {
+        let chunks = Chunks { reply, tokenizer };
+        return Ok(sse::response(&app, begun.answer, chunks));
+    }
+    let whole = whole(begun.answer, reply, &tokenizer).await?;
+    Ok(json_response(&whole))
+}
+
+/// Waits for all of an answer.
+async fn whole(
+    mut answer: Answer,
+    mut reply: Reply,
+    tokenizer: &Tokenizer,
+) -> Result<Value, ApiError> {
+    while !reply.is_done() {
+        for (choice, event) in answer.next().await? {
+            reply.push(choice, &event, tokenizer)?;
+        }
+    }
+    Ok(reply.whole())
+}
+
+struct Chunks {
+    reply: Reply,
+    tokenizer: Tokenizer,
+}
+
+impl sse::Frames for Chunks {
+    fn take(&mut self, events: Vec<(usize, Event)>) -> Result<Vec<String>, ApiError> {
+        let mut frames = Vec::new();
+        for (choice, event) in events {
+            let chunks = self.reply.push(choice, &event, &self.tokenizer)?;
+            frames.extend(chunks.iter().map(Value::to_string));
+        }
+        Ok(frames)
+    }
+
+    fn is_done(&self) -> bool {
+        self.reply.is_done()
+    }
+
+    fn last(&self) -> Option<&'static str> {
+        Some("[DONE]")
+    }
+
+    fn failed(&self, error: &ApiError) -> String {
+        error.body().to_string()
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+fn read_chat(app: &App, facts: &Facts, body: &[u8]) -> Result<Wanted<Reply>, ApiError> {
+    let request = ChatRequest::from_json(body)?;
+    app.check_model(request.model.as_deref())?;
+    let own = request.to_engine(&facts.tokenizer, facts.template.as_ref())?;
+    let n = request.params.num_return_sequences.unwrap_or(1);
+    let id = format!("chatcmpl-{}", fresh());
+    let reply = Reply::new(ReplyKind::Chat, id, now(), &app.options.model, n)
+        .with_usage(request.include_usage)
+        .with_logprobs(request.params.logprobs.is_some());
+    Ok(Wanted {
+        requests: vec![own],
+        stream: request.stream,
+        form: reply,
+    })
+}
+
+fn read_completion(app: &App, facts: &Facts, body: &[u8]) -> Result<Wanted<Reply>, ApiError> {
+    let request = CompletionRequest::from_json(body)?;
+    app.check_model(request.model.as_deref())?;
+    let requests = request.to_engine(&facts.tokenizer)?;
+    let n = request.params.num_return_sequences.unwrap_or(1);
+    let id = format!("cmpl-{}", fresh());
+    let choices = n * requests.len();
+    let mut reply = Reply::new(
+        ReplyKind::Completion,
+        id,
+        now(),
+        &app.options.model,
+        choices,
+    )
+    .with_usage(request.include_usage)
+    .with_logprobs(request.params.logprobs.is_some());
+    if request.echo {
+        for (index, own) in requests.iter().enumerate() {
+            let text = facts.tokenizer.decode(&own.prompt, true);
+            (0..n).for_each(|choice| reply.echo(index * n + choice, &text));
+        }
+    }
+    Ok(Wanted {
+        requests,
+        stream: request.stream,
+        form: reply,
+    })
+}
+
+/// `GET /v1/models`
+pub(crate) async fn models(State(app): State<Arc<App>>) -> Response {
+    json_response(&json!({ "object": "list", "data": [card(&app)] }))
+}
+
+/// `GET /v1/models/{id}`; names of models have slashes.
+pub(crate) async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
+    if app.options.serves(&id) {
+        return json_response(&card(&app));
+    }
+    let shown: String = id.chars().take(80).collect();
+    let served = &app.options.model;
+    let message = format!("there is no model {shown:?}; the one that is served is {served:?}");
+    let error = ApiError::new(ErrorKind::NotFound, message).with_code("model_not_found");
+    Dialect::OpenAi.response(&error)
+}
+
+fn card(app: &App) -> Value {
+    let most = app.facts().ok().map(|facts| app.max_total_tokens(&facts));
+    json!({
+        "id": app.options.model,
+        "object": "model",
+        "created": app.started,
+        "owned_by": "fireside",
+        "max_model_len": most,
+    })
+}

@@ -1,0 +1,85 @@
+//! Health, readiness and versions.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use fireside_openai::ApiError;
+use serde_json::json;
+
+use crate::app::App;
+use crate::http::error::{Dialect, json_response};
+use crate::metrics::CONTENT_TYPE;
+use crate::tgi::request::{MAX_BEST_OF, MAX_STOPS, MAX_TOP_N};
+
+/// 200 while the process is of any use, busy or loading too; it asks nobody.
+pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
+    answer(app.shared.status.alive())
+}
+
+/// 200 while new requests should come here.
+pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
+    answer(app.shared.status.well(app.options.stuck_after))
+}
+
+fn answer(state: Result<(), ApiError>) -> Response {
+    match state {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(error) => {
+            let body = json!({
+                "error": format!("unhealthy: {}", error.message),
+                "error_type": "healthcheck",
+            });
+            let mut response = json_response(&body);
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            response
+        }
+    }
+}
+
+/// Prometheus' metrics.
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let kind = [(header::CONTENT_TYPE, CONTENT_TYPE)];
+    (kind, app.shared.metrics.render()).into_response()
+}
+
+/// What is served, under which limits, with which defaults: TGI's keys, and more.
+pub(crate) async fn info(State(app): State<Arc<App>>) -> Response {
+    let facts = match app.facts() {
+        Ok(facts) => facts,
+        Err(error) => return Dialect::Tgi.response(&error),
+    };
+    let options = &app.options;
+    json_response(&json!({
+        "model_id": options.model,
+        "model_sha": null,
+        "model_pipeline_tag": "text-generation",
+        "model_device_type": facts.device,
+        "max_concurrent_requests": options.max_concurrent_requests,
+        "max_best_of": MAX_BEST_OF,
+        "max_stop_sequences": MAX_STOPS,
+        "max_input_tokens": app.max_input_tokens(&facts),
+        "max_total_tokens": app.max_total_tokens(&facts),
+        "max_batch_total_tokens": facts.cache_positions,
+        "max_batch_prefill_tokens": facts.step_tokens,
+        "max_batch_size": facts.max_running,
+        "max_queued_requests": facts.max_waiting,
+        "max_client_batch_size": options.max_client_batch_size,
+        "max_top_n_tokens": MAX_TOP_N,
+        "payload_limit": options.payload_limit,
+        "request_timeout": options.request_timeout.as_secs_f64(),
+        "validation_workers": 1,
+        "vocab_size": facts.vocab,
+        "chat_template": facts.template.is_some(),
+        "router": "fireside-server",
+        "version": env!("CARGO_PKG_VERSION"),
+        "sha": null,
+        "docker_label": null,
+    }))
+}
+
+/// The server's version.
+pub(crate) async fn version() -> Response {
+    json_response(&json!({ "version": env!("CARGO_PKG_VERSION") }))
+}

@@ -1,0 +1,394 @@
+//! The thread that owns the engine and its device: takes jobs in, steps, hands events out.
+//!
+//! It never waits for a reader. A step's events of a job are one item in the job's channel; a reader
+//! that is so far behind that its channel is full loses its request, so that it cannot hold a slot.
+//! A reader that is gone (its end of the channel is dropped) is found before the next step, and its
+//! blocks are free in it.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, RwLock};
+use std::time::Instant;
+
+use fireside_engine::{Engine, EngineStats, Error as EngineError, Event, Executor, ExecutorError};
+use fireside_engine::{Request, RequestId};
+use fireside_model::BLOCK;
+use fireside_openai::{ApiError, ErrorKind};
+use fireside_tokenizer::{ChatTemplate, Tokenizer};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+
+use crate::metrics::Metrics;
+use crate::status::Status;
+
+/// Losses of the device in a row, without a step between them, after which the engine gives up.
+const REBUILDS: usize = 3;
+
+/// What loading gives: an engine, and what front ends need besides.
+#[derive(Debug)]
+pub struct Loaded<E> {
+    /// The engine, with its model on its device.
+    pub engine: Engine<E>,
+    /// The model's chat template, where it has one.
+    pub template: Option<ChatTemplate>,
+    /// What the device is, for `/info`.
+    pub device: String,
+}
+
+/// What handlers know of the engine.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) template: Option<ChatTemplate>,
+    pub(crate) device: String,
+    /// Most tokens of one sequence: the context, or the whole cache if that is smaller.
+    pub(crate) positions: usize,
+    pub(crate) vocab: usize,
+    pub(crate) cache_positions: usize,
+    pub(crate) max_running: usize,
+    pub(crate) max_waiting: usize,
+    pub(crate) step_tokens: usize,
+}
+
+/// A client's request: one engine request for each of its prompts.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) requests: Vec<Request>,
+    /// Told whether the engine takes it.
+    pub(crate) accepted: oneshot::Sender<Result<(), ApiError>>,
+    pub(crate) updates: mpsc::Sender<Update>,
+    /// Its place among the requests that may be under way.
+    pub(crate) permit: OwnedSemaphorePermit,
+    /// The id that logs show.
+    pub(crate) id: Arc<str>,
+    pub(crate) arrived: Instant,
+}
+
+/// What happened to a job.
+#[derive(Debug)]
+pub(crate) enum Update {
+    /// Events of one step, each with the number of its choice among all of the job's.
+    Events(Vec<(usize, Event)>),
+    /// It is over without an end.
+    Failed(ApiError),
+}
+
+/// What the thread shares with the handlers.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) status: Status,
+    pub(crate) metrics: Metrics,
+    /// Set with the first loading; a rebuilt engine has the same.
+    pub(crate) facts: RwLock<Option<Arc<Facts>>>,
+    /// Why the first loading failed.
+    pub(crate) failure: watch::Sender<Option<String>>,
+}
+
+/// Loads, serves and, after a loss of the device, loads again, until no handler is left.
+pub(crate) fn run<E: Executor>(
+    mut load: impl FnMut() -> Result<Loaded<E>, String>,
+    mut jobs: mpsc::Receiver<Job>,
+    shared: &Shared,
+) {
+    let mut losses = 0;
+    let mut first = true;
+    loop {
+        let loaded = catch_unwind(AssertUnwindSafe(&mut load))
+            .unwrap_or_else(|_| Err("loading the model panicked".into()));
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(reason) => {
+                tracing::error!(%reason, "the model could not be loaded");
+                if first {
+                    shared.failure.send_replace(Some(reason.clone()));
+                }
+                shared.status.dead(reason);
+                return reject_all(jobs, shared);
+            }
+        };
+        first = false;
+        publish(&loaded, shared);
+        shared.status.ready();
+        tracing::info!(device = %loaded.device, "ready");
+        let mut worker = Worker {
+            engine: loaded.engine,
+            open: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            next: 0,
+            shared,
+        };
+        let steps = worker.engine.stats().steps;
+        let Err(reason) = worker.serve(&mut jobs) else {
+            return;
+        };
+        shared.status.loading();
+        shared.metrics.gauges(&EngineStats::default(), BLOCK);
+        let progressed = worker.engine.stats().steps > steps;
+        losses = if progressed { 1 } else { losses + 1 };
+        tracing::error!(%reason, losses, "the engine is lost and is built again");
+        drop(worker);
+        if losses >= REBUILDS {
+            shared.status.dead(reason);
+            return reject_all(jobs, shared);
+        }
+    }
+}
+
+fn publish<E: Executor>(loaded: &Loaded<E>, shared: &Shared) {
+    let engine = &loaded.engine;
+    let limits = engine.limits();
+    let cache_positions = limits.blocks.saturating_mul(BLOCK);
+    let facts = Facts {
+        tokenizer: engine.tokenizer().clone(),
+        template: loaded.template.clone(),
+        device: loaded.device.clone(),
+        positions: limits.context.min(cache_positions),
+        vocab: limits.vocab,
+        cache_positions,
+        max_running: engine.config().max_running,
+        max_waiting: engine.config().max_waiting,
+        step_tokens: engine.config().step_tokens,
+    };
+    shared.metrics.gauges(&engine.stats(), BLOCK);
+    if let Ok(mut place) = shared.facts.write() {
+        *place = Some(Arc::new(facts));
+    }
+}
+
+/// Answers every job with the reason why there is no engine.
+fn reject_all(mut jobs: mpsc::Receiver<Job>, shared: &Shared) {
+    while let Some(job) = jobs.blocking_recv() {
+        let _ = job.accepted.send(shared.status.open());
+    }
+}
+
+/// A job in the engine.
+#[derive(Debug)]
+struct Open {
+    updates: mpsc::Sender<Update>,
+    requests: Vec<RequestId>,
+    /// Sequences that have not ended.
+    left: usize,
+    id: Arc<str>,
+    arrived: Instant,
+    /// When each choice had its last token.
+    last: BTreeMap<usize, Instant>,
+    /// Freed with the job, however it ends.
+    _permit: OwnedSemaphorePermit,
+}
+
+struct Worker<'a, E> {
+    engine: Engine<E>,
+    open: BTreeMap<u64, Open>,
+    /// Which job, and which of its choices come first, an engine's request belongs to.
+    owners: BTreeMap<RequestId, (u64, usize)>,
+    next: u64,
+    shared: &'a Shared,
+}
+
+impl<E: Executor> Worker<'_, E> {
+    /// Steps until no handler is left, or until the engine is lost: then it gives the reason.
+    fn serve(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Result<(), String> {
+        loop {
+            if !self.engine.has_work() {
+                match jobs.blocking_recv() {
+                    Some(job) => self.take(job),
+                    None => return Ok(()),
+                }
+            }
+            while let Ok(job) = jobs.try_recv() {
+                self.take(job);
+            }
+            self.drop_abandoned();
+            if self.engine.has_work() {
+                self.step()?;
+            }
+            self.shared.metrics.gauges(&self.engine.stats(), BLOCK);
+        }
+    }
+
+    /// Submits a job's requests, all or none.
+    fn take(&mut self, job: Job) {
+        if job.updates.is_closed() {
+            self.shared.metrics.failed("dropped");
+            return;
+        }
+        let mut submitted = Vec::new();
+        let mut sequences = 0;
+        for request in &job.requests {
+            match self.engine.submit(request) {
+                Ok(id) => {
+                    submitted.push((id, sequences));
+                    sequences += request.params.num_return_sequences.unwrap_or(1);
+                }
+                Err(error) => {
+                    for (id, _) in submitted {
+                        self.engine.cancel(id);
+                    }
+                    let _ = job.accepted.send(Err(error.into()));
+                    return;
+                }
+            }
+        }
+        for request in &job.requests {
+            self.shared.metrics.accepted(request);
+        }
+        let number = self.next;
+        self.next += 1;
+        let requests = submitted.iter().map(|(id, _)| *id).collect();
+        for (id, first) in submitted {
+            self.owners.insert(id, (number, first));
+        }
+        let open = Open {
+            updates: job.updates,
+            requests,
+            left: sequences,
+            id: job.id,
+            arrived: job.arrived,
+            last: BTreeMap::new(),
+            _permit: job.permit,
+        };
+        self.open.insert(number, open);
+        // If nobody waits for the answer any more, the closed channel is found before the step.
+        let _ = job.accepted.send(Ok(()));
+    }
+
+    /// Ends the jobs whose readers are gone.
+    fn drop_abandoned(&mut self) {
+        let gone: Vec<u64> = self
+            .open
+            .iter()
+            .filter(|(_, open)| open.updates.is_closed())
+            .map(|(number, _)| *number)
+            .collect();
+        for number in gone {
+            if let Some(open) = self.close(number) {
+                tracing::info!(request_id = %open.id, "the client is gone, its request is cancelled");
+                self.shared.metrics.failed("dropped");
+            }
+        }
+    }
+
+    /// Forgets a job and ends what it has in the engine.
+    fn close(&mut self, number: u64) -> Option<Open> {
+        let open = self.open.remove(&number)?;
+        for id in &open.requests {
+            self.owners.remove(id);
+            for finished in self.engine.cancel(*id) {
+                self.shared.metrics.finished(&finished);
+            }
+        }
+        Some(open)
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        self.shared.status.step_begins();
+        let began = Instant::now();
+        let before = self.engine.stats();
+        let engine = &mut self.engine;
+        let result = catch_unwind(AssertUnwindSafe(|| pollster::block_on(engine.step())));
+        self.shared.status.step_ends();
+        let events = match result {
+            Ok(Ok(events)) => events,
+            Ok(Err(error)) => {
+                let lost = matches!(
+                    error,
+                    EngineError::Executor {
+                        source: ExecutorError::DeviceLost { .. },
+                        ..
+                    }
+                );
+                let reason = error.to_string();
+                self.fail_all(&error.into());
+                return if lost { Err(reason) } else { Ok(()) };
+            }
+            Err(_) => {
+                let reason = "a step panicked";
+                self.fail_all(&ApiError::new(ErrorKind::Server, reason));
+                return Err(reason.into());
+            }
+        };
+        let after = self.engine.stats();
+        self.shared
+            .metrics
+            .stepped(began.elapsed(), &before, &after);
+        self.deliver(events);
+        Ok(())
+    }
+
+    /// Tells every job that it is over, and why.
+    fn fail_all(&mut self, error: &ApiError) {
+        let numbers: Vec<u64> = self.open.keys().copied().collect();
+        for number in numbers {
+            if let Some(open) = self.close(number) {
+                self.shared.metrics.failed("generation");
+                let _ = open.updates.try_send(Update::Failed(error.clone()));
+            }
+        }
+    }
+
+    /// Hands a step's events to their jobs.
+    fn deliver(&mut self, events: Vec<Event>) {
+        let now = Instant::now();
+        let mut parts: BTreeMap<u64, Vec<(usize, Event)>> = BTreeMap::new();
+        for event in events {
+            let Some((number, first)) = self.owners.get(&event.request()).copied() else {
+                continue;
+            };
+            let choice = first + event.index();
+            parts.entry(number).or_default().push((choice, event));
+        }
+        for (number, events) in parts {
+            let Some(open) = self.open.get_mut(&number) else {
+                continue;
+            };
+            let mut failed = false;
+            for (choice, event) in &events {
+                match event {
+                    Event::Token(_) => match open.last.insert(*choice, now) {
+                        None => self.shared.metrics.first_token(now - open.arrived),
+                        Some(last) => self.shared.metrics.next_token(now - last),
+                    },
+                    Event::Finished(finished) => {
+                        open.left = open.left.saturating_sub(1);
+                        self.shared.metrics.finished(finished);
+                        tracing::info!(
+                            request_id = %open.id,
+                            prompt_tokens = finished.stats.prompt_tokens,
+                            generated_tokens = finished.stats.generated_tokens,
+                            finish_reason = finished.reason.openai(),
+                            queued_ms = finished.stats.queued.as_millis() as u64,
+                            prefill_ms = finished.stats.prefill.as_millis() as u64,
+                            decode_ms = finished.stats.decode.as_millis() as u64,
+                            "generated"
+                        );
+                    }
+                    Event::Failed { error, .. } => {
+                        failed = true;
+                        tracing::warn!(request_id = %open.id, %error, "the generation failed");
+                    }
+                    _ => {}
+                }
+            }
+            // The last place is for the reason why there is nothing more.
+            let update = if open.updates.capacity() > 1 || open.left == 0 {
+                Update::Events(events)
+            } else {
+                failed = true;
+                tracing::warn!(request_id = %open.id, "the reader is too far behind, its request is cancelled");
+                Update::Failed(ApiError::new(
+                    ErrorKind::Timeout,
+                    "the answer was read too slowly, so it was cancelled",
+                ))
+            };
+            // A closed channel is found before the next step.
+            let _ = open.updates.try_send(update);
+            if failed {
+                self.close(number);
+                self.shared.metrics.failed("generation");
+            } else if open.left == 0 {
+                self.close(number);
+                self.shared.metrics.succeeded();
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The server as clients meet it, byte by byte over real sockets.
+
+mod client;
+mod faults;
+mod harness;
+mod lifecycle;
+mod metrics;
+mod openai;
+mod tgi;

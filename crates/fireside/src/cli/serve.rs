@@ -1,0 +1,296 @@
+//! `fireside serve`: the HTTP server.
+
+use std::fs;
+use std::io::IsTerminal;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use fireside_engine::EngineConfig;
+use fireside_hub::Options as HubOptions;
+use fireside_server::{Loaded, Options, Server};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::{ModelArgs, local, output};
+use crate::Loading;
+
+/// Where to listen, and the limits.
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The address to listen on; 0.0.0.0 for all of the machine's.
+    #[arg(long, env = "FIRESIDE_HOST", default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// The port to listen on; 0 for any free one.
+    #[arg(short, long, env = "FIRESIDE_PORT", default_value_t = 8080)]
+    port: u16,
+    /// The model's name for clients, the one given with --model by default; more names are as good.
+    #[arg(
+        long,
+        env = "FIRESIDE_SERVED_MODEL_NAME",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    served_model_name: Vec<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// A key that clients must give, as `Authorization: Bearer KEY`; may be given several times.
+    #[arg(
+        long,
+        env = "FIRESIDE_API_KEY",
+        hide_env_values = true,
+        value_name = "KEY",
+        value_delimiter = ','
+    )]
+    api_key: Vec<String>,
+    /// A file with a key on each line.
+    #[arg(long, env = "FIRESIDE_API_KEY_FILE", value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// An origin whose web pages may call, or `*`; may be given several times.
+    #[arg(
+        long,
+        env = "FIRESIDE_CORS_ALLOW_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ','
+    )]
+    cors_allow_origin: Vec<String>,
+    /// How logs look; FIRESIDE_LOG chooses what is logged, such as `debug`.
+    #[arg(long, env = "FIRESIDE_LOG_FORMAT", value_enum, default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitArgs {
+    /// Most requests under way, waiting and running; more are answered with 429.
+    #[arg(
+        long,
+        env = "FIRESIDE_MAX_CONCURRENT_REQUESTS",
+        default_value_t = 128,
+        value_name = "N"
+    )]
+    max_concurrent_requests: usize,
+    /// Most sequences that wait; more are answered with 429.
+    #[arg(
+        long,
+        env = "FIRESIDE_MAX_QUEUED_REQUESTS",
+        default_value_t = 1024,
+        value_name = "N"
+    )]
+    max_queued_requests: usize,
+    /// Most sequences that run at once.
+    #[arg(
+        long,
+        env = "FIRESIDE_MAX_BATCH_SIZE",
+        default_value_t = 16,
+        value_name = "N"
+    )]
+    max_batch_size: usize,
+    /// Most tokens of a step.
+    #[arg(
+        long,
+        env = "FIRESIDE_MAX_BATCH_PREFILL_TOKENS",
+        default_value_t = 512,
+        value_name = "N"
+    )]
+    max_batch_prefill_tokens: usize,
+    /// Most tokens of a prompt.
+    #[arg(long, env = "FIRESIDE_MAX_INPUT_TOKENS", value_name = "N")]
+    max_input_tokens: Option<usize>,
+    /// Most tokens of a prompt and its answer; the context or the KV cache by default.
+    #[arg(long, env = "FIRESIDE_MAX_TOTAL_TOKENS", value_name = "N")]
+    max_total_tokens: Option<usize>,
+    /// Most prompts in one request.
+    #[arg(
+        long,
+        env = "FIRESIDE_MAX_CLIENT_BATCH_SIZE",
+        default_value_t = 32,
+        value_name = "N"
+    )]
+    max_client_batch_size: usize,
+    /// Most bytes of a body.
+    #[arg(
+        long,
+        env = "FIRESIDE_PAYLOAD_LIMIT",
+        default_value_t = 2_000_000,
+        value_name = "BYTES"
+    )]
+    payload_limit: usize,
+    /// Most seconds of a request.
+    #[arg(
+        long,
+        env = "FIRESIDE_REQUEST_TIMEOUT",
+        default_value = "600",
+        value_name = "SECONDS",
+        value_parser = seconds
+    )]
+    request_timeout: Duration,
+    /// Most seconds that open requests get at the end.
+    #[arg(
+        long,
+        env = "FIRESIDE_DRAIN_TIMEOUT",
+        default_value = "30",
+        value_name = "SECONDS",
+        value_parser = seconds
+    )]
+    drain_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| "expected a number of seconds")?;
+    Duration::try_from_secs_f64(number).map_err(|_| "expected a number of seconds from 0 up".into())
+}
+
+impl ServeArgs {
+    fn options(&self) -> Result<Options> {
+        let mut names = self.served_model_name.iter().cloned();
+        let mut options = Options::new(names.next().unwrap_or_else(|| self.default_name()));
+        options.aliases = names.collect();
+        let limits = &self.limits;
+        options.max_concurrent_requests = limits.max_concurrent_requests;
+        options.max_input_tokens = limits.max_input_tokens;
+        options.max_total_tokens = limits.max_total_tokens;
+        options.max_client_batch_size = limits.max_client_batch_size;
+        options.payload_limit = limits.payload_limit;
+        options.request_timeout = limits.request_timeout;
+        options.drain_timeout = limits.drain_timeout;
+        options.cors_allow_origin = self.cors_allow_origin.clone();
+        options.api_keys = self.api_key.clone();
+        if let Some(path) = &self.api_key_file {
+            let text = fs::read_to_string(path)
+                .with_context(|| format!("--api-key-file {}", path.display()))?;
+            let keys = text.lines().map(str::trim).filter(|line| !line.is_empty());
+            options.api_keys.extend(keys.map(str::to_owned));
+            if options.api_keys.is_empty() {
+                bail!("--api-key-file {} has no key", path.display());
+            }
+        }
+        if options.api_keys.iter().any(String::is_empty) {
+            bail!("--api-key is empty; expected a key, or no option");
+        }
+        Ok(options)
+    }
+
+    /// The name of a model that nobody named: what `--model` says, and of a path its last part.
+    fn default_name(&self) -> String {
+        let path = Path::new(&self.model.model);
+        let name = path.file_name().filter(|_| path.exists());
+        name.map_or_else(
+            || self.model.model.clone(),
+            |n| n.to_string_lossy().into_owned(),
+        )
+    }
+
+    fn loading(&self) -> Loading {
+        Loading::new(&self.model.model)
+            .device(self.model.device)
+            .kv_cache_dtype(self.model.kv_cache_dtype.into())
+            .context(self.model.context)
+            .engine(EngineConfig {
+                step_tokens: self.limits.max_batch_prefill_tokens,
+                max_running: self.limits.max_batch_size,
+                max_waiting: self.limits.max_queued_requests,
+                ..EngineConfig::default()
+            })
+    }
+}
+
+/// Serves until a signal ends it.
+pub(super) fn run(args: &ServeArgs) -> Result<()> {
+    let options = args.options()?;
+    log(args.log_format);
+    // A model that is not there is told before anything listens.
+    local(&args.model.model, &HubOptions::from_env())?;
+    let loading = args.loading();
+    let cpu = args.model.device == crate::DeviceChoice::Cpu;
+    let load = move || {
+        let pipeline = pollster::block_on(loading.clone().load()).map_err(|e| e.to_string())?;
+        output::notice(pipeline.device(), cpu);
+        let device = pipeline
+            .device()
+            .adapter()
+            .map_or_else(|| "cpu".to_owned(), |adapter| adapter.name.clone());
+        let (engine, template) = pipeline.into_parts();
+        Ok(Loaded {
+            engine,
+            template,
+            device,
+        })
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the server's threads cannot be started")?;
+    let result = runtime.block_on(async {
+        let listener = TcpListener::bind((args.host, args.port))
+            .await
+            .with_context(|| format!("cannot listen on {}:{}", args.host, args.port))?;
+        let address = listener.local_addr()?;
+        let (word, words) = mpsc::channel(2);
+        let signals = signals(word.clone())?;
+        let server = Server::start(options, load)?;
+        println!("listening on http://{address}");
+        let failed = server.failed();
+        tokio::select! {
+            result = server.serve(listener, words) => result?,
+            reason = failed => bail!("{reason}"),
+        }
+        drop((word, signals));
+        Ok(())
+    });
+    // Steps that run are not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+/// Sends a word for each signal that asks to end.
+fn signals(word: mpsc::Sender<()>) -> Result<tokio::task::JoinHandle<()>> {
+    #[cfg(unix)]
+    let mut terminate = {
+        use tokio::signal::unix::{SignalKind, signal};
+        signal(SignalKind::terminate()).context("signals cannot be handled")?
+    };
+    Ok(tokio::spawn(async move {
+        loop {
+            #[cfg(unix)]
+            let came = tokio::select! {
+                came = terminate.recv() => came.is_some(),
+                came = tokio::signal::ctrl_c() => came.is_ok(),
+            };
+            #[cfg(not(unix))]
+            let came = tokio::signal::ctrl_c().await.is_ok();
+            if !came || word.send(()).await.is_err() {
+                return;
+            }
+        }
+    }))
+}
+
+/// Logs to stderr.
+fn log(format: LogFormat) {
+    use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::filter::LevelFilter;
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .with_env_var("FIRESIDE_LOG")
+        .from_env_lossy();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    // A logger that is there already stays.
+    let _ = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+}
