@@ -9,6 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time;
 
 use crate::Options;
+use crate::http::error::Dialect;
+use crate::trace::Generation;
 use crate::worker::{Facts, Job, Shared, Update};
 
 /// The state of the server.
@@ -29,6 +31,7 @@ pub(crate) struct Entry {
     permit: OwnedSemaphorePermit,
     id: Arc<str>,
     arrived: Instant,
+    trace: Generation,
 }
 
 impl App {
@@ -66,10 +69,12 @@ impl App {
             )
             .with_code("overloaded")
         })?;
+        let arrived = Instant::now();
         Ok(Entry {
             permit,
+            trace: Generation::new(&id, &self.options.model, arrived),
             id,
-            arrived: Instant::now(),
+            arrived,
         })
     }
 
@@ -113,15 +118,22 @@ impl App {
     /// # Errors
     ///
     /// Too many prompts, a prompt that is too long, or too many tokens asked for.
-    pub(crate) fn fit(&self, facts: &Facts, requests: &mut [Request]) -> Result<(), ApiError> {
+    pub(crate) fn fit(
+        &self,
+        facts: &Facts,
+        dialect: Dialect,
+        requests: &mut [Request],
+    ) -> Result<(), ApiError> {
+        let names = dialect.names();
         let too_long = |param: &str, message: String| {
             ApiError::invalid(param, message).with_code("context_length_exceeded")
         };
         if requests.len() > self.options.max_client_batch_size {
             return Err(ApiError::invalid(
-                "prompt",
+                names.prompt,
                 format!(
-                    "prompt has {} entries; expected at most {}",
+                    "{} has {} entries; expected at most {}",
+                    names.prompt,
                     requests.len(),
                     self.options.max_client_batch_size
                 ),
@@ -133,7 +145,7 @@ impl App {
             .fold(0, usize::saturating_add);
         if sequences > facts.max_waiting {
             return Err(ApiError::invalid(
-                "n",
+                names.sequences,
                 format!(
                     "{sequences} sequences are asked for; expected at most {}, as many as may wait",
                     facts.max_waiting
@@ -146,7 +158,7 @@ impl App {
             let prompt = request.prompt.len();
             if prompt > input {
                 return Err(too_long(
-                    "prompt",
+                    names.prompt,
                     format!("the prompt has {prompt} tokens; expected at most {input}"),
                 ));
             }
@@ -158,10 +170,11 @@ impl App {
             }
             if *most > room {
                 return Err(too_long(
-                    "max_tokens",
+                    names.most,
                     format!(
-                        "max_tokens is {most}; expected at most {room}, as the prompt has {prompt} tokens \
-                         and the limit of both is {total}"
+                        "{} is {most}; expected at most {room}, as the prompt has {prompt} tokens \
+                         and the limit of both is {total}",
+                        names.most
                     ),
                 ));
             }
@@ -169,8 +182,11 @@ impl App {
                 && least > *most
             {
                 return Err(ApiError::invalid(
-                    "min_tokens",
-                    format!("min_tokens is {least}; expected at most {most}, all that may come"),
+                    names.least,
+                    format!(
+                        "{} is {least}; expected at most {most}, all that may come",
+                        names.least
+                    ),
                 ));
             }
         }
@@ -210,6 +226,7 @@ impl App {
             permit: entry.permit,
             id: entry.id,
             arrived: entry.arrived,
+            trace: entry.trace,
         };
         let ended = || self.shared.status.open().err().unwrap_or_else(engine_ended);
         // There is a place in the channel for every permit.

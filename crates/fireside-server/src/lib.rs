@@ -21,13 +21,17 @@
 //! ```
 
 mod app;
+mod docs;
 mod http;
 mod metrics;
 mod options;
 mod prepare;
 mod routes;
+mod site;
 mod status;
 mod tgi;
+mod tls;
+mod trace;
 mod worker;
 
 use std::io;
@@ -40,6 +44,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 pub use options::Options;
+pub use tls::Tls;
+pub use trace::TARGET as TRACE_TARGET;
 pub use worker::Loaded;
 
 use app::App;

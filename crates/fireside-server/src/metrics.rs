@@ -64,6 +64,7 @@ struct Tgi {
     generated: Histogram,
     input: Histogram,
     max_new: Histogram,
+    skipped: Histogram,
     next_size: Histogram,
     forward: prometheus::HistogramVec,
     batch_inference: prometheus::HistogramVec,
@@ -77,6 +78,9 @@ struct Vllm {
     cache_old: Gauge,
     prompt_tokens: IntCounter,
     generation_tokens: IntCounter,
+    prefix_queries: IntCounter,
+    prefix_hits: IntCounter,
+    cached_tokens: IntCounter,
     preemptions: IntCounter,
     successes: IntCounterVec,
     rejections: IntCounterVec,
@@ -227,6 +231,11 @@ impl Tgi {
             )?,
             input: make.histogram("tgi_request_input_length", "Tokens of prompts", TOKENS)?,
             max_new: make.histogram("tgi_request_max_new_tokens", "Tokens asked for", TOKENS)?,
+            skipped: make.histogram(
+                "tgi_request_skipped_tokens",
+                "Prompt tokens found in the prefix cache",
+                TOKENS,
+            )?,
             next_size: make.histogram("tgi_batch_next_size", "Sequences of a step", SEQUENCES)?,
             forward: methods("tgi_batch_forward_duration", "Seconds of a step")?,
             batch_inference: methods("tgi_batch_inference_duration", "Seconds of a step")?,
@@ -252,6 +261,18 @@ impl Vllm {
             cache_old: cache("vllm:gpu_cache_usage_perc")?,
             prompt_tokens: make.counter("vllm:prompt_tokens_total", "Prompt tokens run")?,
             generation_tokens: make.counter("vllm:generation_tokens_total", "Tokens generated")?,
+            prefix_queries: make.counter(
+                "vllm:prefix_cache_queries_total",
+                "Prompt tokens looked up in the prefix cache",
+            )?,
+            prefix_hits: make.counter(
+                "vllm:prefix_cache_hits_total",
+                "Prompt tokens found in the prefix cache",
+            )?,
+            cached_tokens: make.counter(
+                "vllm:prompt_tokens_cached_total",
+                "Prompt tokens that were not run again",
+            )?,
             preemptions: make.counter(
                 "vllm:num_preemptions_total",
                 "Times that a sequence lost its cache to older ones",
@@ -402,6 +423,7 @@ impl Metrics {
             .observe((prefill + decode) / generated.max(1.0));
         self.tgi.generated.observe(generated);
         self.tgi.input.observe(prompt);
+        self.tgi.skipped.observe(stats.cached_tokens as f64);
         self.vllm.queue.observe(queued);
         self.vllm.prefill.observe(prefill);
         self.vllm.decode.observe(decode);
@@ -437,6 +459,11 @@ impl Metrics {
             .observe(before.running.max(after.running) as f64);
         self.vllm.prompt_tokens.inc_by(prompt);
         self.vllm.generation_tokens.inc_by(generated);
+        let queries = after.prefix_queries.saturating_sub(before.prefix_queries);
+        let hits = after.prefix_hits.saturating_sub(before.prefix_hits);
+        self.vllm.prefix_queries.inc_by(queries);
+        self.vllm.prefix_hits.inc_by(hits);
+        self.vllm.cached_tokens.inc_by(hits);
         self.vllm.iteration.observe((prompt + generated) as f64);
         self.vllm
             .preemptions
@@ -446,7 +473,7 @@ impl Metrics {
     /// What waits, runs and is held now.
     pub(crate) fn gauges(&self, stats: &EngineStats, block: usize) {
         let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        let held = stats.total_blocks.saturating_sub(stats.free_blocks);
+        let held = stats.used_blocks;
         self.tgi.queue_size.set(whole(stats.waiting));
         self.tgi.batch_size.set(whole(stats.running));
         self.tgi.batch_tokens.set(whole(held.saturating_mul(block)));

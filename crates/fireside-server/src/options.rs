@@ -1,13 +1,16 @@
 //! What an owner may set.
 
+use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::Tls;
 
 /// The settings of a server, besides those of its engine.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The name of the model, as clients see and give it.
     pub model: String,
-    /// Names that are as good as the model's; `tgi` always is.
+    /// Names that are as good as the model's; `tgi` and `dummy` always are.
     pub aliases: Vec<String>,
     /// Most requests in the engine, waiting and running; more are answered with 429.
     pub max_concurrent_requests: usize,
@@ -26,6 +29,8 @@ pub struct Options {
     pub drain_timeout: Duration,
     /// How long a client may take to send the head of a request, and to send its body.
     pub read_timeout: Duration,
+    /// How long a connection may take nothing of what is sent to it before it is closed.
+    pub write_timeout: Duration,
     /// Steps with tokens by which the reader of a stream may be behind before its request is
     /// cancelled. Whole answers have no reader who could be slow.
     pub reader_lag: usize,
@@ -37,7 +42,16 @@ pub struct Options {
     pub api_keys: Vec<String>,
     /// Origins whose pages may call; `*` for all.
     pub cors_allow_origin: Vec<String>,
+    /// A folder with the demo page, for browsers that ask for `/`; without it they get a page that
+    /// says what is served.
+    pub web_root: Option<PathBuf>,
+    /// Certificate and key to serve HTTPS with; HTTP without them.
+    pub tls: Option<Tls>,
 }
+
+/// Names that clients write where they have to write one: TGI's own, and that of huggingface_hub's
+/// `InferenceClient` for a model that is an address.
+const ANY: [&str; 2] = ["tgi", "dummy"];
 
 impl Options {
     /// The defaults, for a model of this name.
@@ -53,16 +67,19 @@ impl Options {
             request_timeout: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(30),
             read_timeout: Duration::from_secs(15),
+            write_timeout: Duration::from_secs(60),
             reader_lag: 4096,
             keep_alive: Duration::from_secs(15),
             stuck_after: Duration::from_secs(120),
             api_keys: Vec::new(),
             cors_allow_origin: Vec::new(),
+            web_root: None,
+            tls: None,
         }
     }
 
     /// Whether a client that gives this name means the model.
     pub(crate) fn serves(&self, name: &str) -> bool {
-        name == self.model || name == "tgi" || self.aliases.iter().any(|alias| alias == name)
+        name == self.model || ANY.contains(&name) || self.aliases.iter().any(|alias| alias == name)
     }
 }

@@ -8,6 +8,7 @@ use fireside_openai::{ApiError, ErrorKind};
 
 use crate::app::{Answer, App};
 use crate::http::envelope::RequestId;
+use crate::http::error::Dialect;
 use crate::worker::Facts;
 
 /// What a body asks for.
@@ -38,6 +39,7 @@ pub(crate) struct Begun<T> {
 pub(crate) async fn begin<T: Send + 'static>(
     app: &Arc<App>,
     id: RequestId,
+    dialect: Dialect,
     read: impl FnOnce(&App, &Facts) -> Result<Wanted<T>, ApiError> + Send + 'static,
 ) -> Result<Begun<T>, ApiError> {
     let entry = app.admit(id.0)?;
@@ -45,7 +47,7 @@ pub(crate) async fn begin<T: Send + 'static>(
     let began = Instant::now();
     let wanted = prepare(app, &facts, move |app, facts| {
         let mut wanted = read(app, facts)?;
-        app.fit(facts, &mut wanted.requests)?;
+        app.fit(facts, dialect, &mut wanted.requests)?;
         Ok(wanted)
     })
     .await?;

@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::metrics::Metrics;
 use crate::status::Status;
+use crate::trace::Generation;
 
 /// Losses of the device in a row, without a step between them, after which the engine gives up.
 const REBUILDS: usize = 3;
@@ -46,6 +47,7 @@ pub(crate) struct Facts {
     pub(crate) cache_positions: usize,
     pub(crate) max_running: usize,
     pub(crate) max_waiting: usize,
+    pub(crate) max_waiting_tokens: usize,
     pub(crate) step_tokens: usize,
 }
 
@@ -61,6 +63,7 @@ pub(crate) struct Job {
     /// The id that logs show.
     pub(crate) id: Arc<str>,
     pub(crate) arrived: Instant,
+    pub(crate) trace: Generation,
 }
 
 /// What happened to a job.
@@ -146,6 +149,7 @@ fn publish<E: Executor>(loaded: &Loaded<E>, shared: &Shared) {
         cache_positions,
         max_running: engine.config().max_running,
         max_waiting: engine.config().max_waiting,
+        max_waiting_tokens: engine.config().max_waiting_tokens,
         step_tokens: engine.config().step_tokens,
     };
     shared.metrics.gauges(&engine.stats(), BLOCK);
@@ -170,6 +174,7 @@ struct Open {
     left: usize,
     id: Arc<str>,
     arrived: Instant,
+    trace: Generation,
     /// When each choice had its last token.
     last: BTreeMap<usize, Instant>,
     /// Freed with the job, however it ends.
@@ -244,6 +249,7 @@ impl<E: Executor> Worker<'_, E> {
             left: sequences,
             id: job.id,
             arrived: job.arrived,
+            trace: job.trace,
             last: BTreeMap::new(),
             _permit: job.permit,
         };
@@ -270,10 +276,11 @@ impl<E: Executor> Worker<'_, E> {
 
     /// Forgets a job and ends what it has in the engine.
     fn close(&mut self, number: u64) -> Option<Open> {
-        let open = self.open.remove(&number)?;
+        let mut open = self.open.remove(&number)?;
         for id in &open.requests {
             self.owners.remove(id);
             for finished in self.engine.cancel(*id) {
+                open.trace.finished(&finished);
                 self.shared.metrics.finished(&finished);
             }
         }
@@ -344,13 +351,17 @@ impl<E: Executor> Worker<'_, E> {
             let mut failed = false;
             for (choice, event) in &events {
                 match event {
-                    Event::Token(_) => match open.last.insert(*choice, now) {
-                        None => self.shared.metrics.first_token(now - open.arrived),
-                        Some(last) => self.shared.metrics.next_token(now - last),
-                    },
+                    Event::Token(_) => {
+                        open.trace.token(now);
+                        match open.last.insert(*choice, now) {
+                            None => self.shared.metrics.first_token(now - open.arrived),
+                            Some(last) => self.shared.metrics.next_token(now - last),
+                        }
+                    }
                     Event::Finished(finished) => {
                         open.left = open.left.saturating_sub(1);
                         self.shared.metrics.finished(finished);
+                        open.trace.finished(finished);
                         tracing::info!(
                             request_id = %open.id,
                             prompt_tokens = finished.stats.prompt_tokens,

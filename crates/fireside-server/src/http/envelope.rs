@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use fireside_openai::{ApiError, ErrorKind};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
+use tracing::Instrument;
 
 use crate::app::App;
 use crate::http::error::Dialect;
+use crate::trace;
 
 /// Longest id that is taken over from a client.
 const LONGEST_ID: usize = 128;
@@ -38,11 +40,13 @@ pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let path: Arc<str> = request.uri().path().into();
     let began = Instant::now();
-    let mut response = next.run(request).await;
+    let span = trace::request(&request, &id);
+    let mut response = next.run(request).instrument(span.clone()).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let status = response.status().as_u16();
+    span.record("http.response.status_code", status);
     let ms = began.elapsed().as_millis() as u64;
     if status < 400 && PROBES.contains(&&*path) {
         tracing::debug!(request_id = %id, %method, %path, status, ms, "answered");
@@ -82,18 +86,16 @@ impl Keys {
     }
 }
 
-/// Lets only those in who have a key, but for the paths that say whether the server is well.
+/// Lets only those in who have a key.
 pub(crate) async fn authorize(
     State((app, keys)): State<(Arc<App>, Keys)>,
     request: Request,
     next: Next,
 ) -> Response {
-    let path = request.uri().path();
-    let health = matches!(path, "/health" | "/health/ready" | "/ping")
-        || (path == "/" && request.method() == Method::GET);
-    if app.options.api_keys.is_empty() || health {
+    if app.options.api_keys.is_empty() {
         return next.run(request).await;
     }
+    let path = request.uri().path();
     let header = request.headers().get(header::AUTHORIZATION);
     let key = header
         .and_then(|value| value.to_str().ok()?.split_once(' '))

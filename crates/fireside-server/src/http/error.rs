@@ -17,7 +17,34 @@ pub(crate) enum Dialect {
     Tgi,
 }
 
+/// What a dialect calls the fields that limits apply to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Names {
+    pub(crate) prompt: &'static str,
+    pub(crate) most: &'static str,
+    pub(crate) least: &'static str,
+    pub(crate) sequences: &'static str,
+}
+
 impl Dialect {
+    /// Its names of fields.
+    pub(crate) fn names(self) -> Names {
+        match self {
+            Self::OpenAi => Names {
+                prompt: "prompt",
+                most: "max_tokens",
+                least: "min_tokens",
+                sequences: "n",
+            },
+            Self::Tgi => Names {
+                prompt: "inputs",
+                most: "max_new_tokens",
+                least: "min_new_tokens",
+                sequences: "best_of",
+            },
+        }
+    }
+
     /// The dialect of a path.
     pub(crate) fn of(path: &str) -> Self {
         const TGI: [&str; 9] = [

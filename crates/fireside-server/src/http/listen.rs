@@ -7,12 +7,16 @@ use std::time::Duration;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time;
+use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
 
+use crate::Tls;
 use crate::app::App;
 
 /// Bytes of a request's head from which on no more are read; one read may go past it, up to twice as
@@ -38,6 +42,13 @@ pub(crate) async fn serve(
         .header_read_timeout(app.options.read_timeout)
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS);
+    let server = Http {
+        http,
+        router,
+        tls: app.options.tls.as_ref().map(Tls::acceptor),
+        handshake: app.options.read_timeout,
+        write_timeout: app.options.write_timeout,
+    };
     let graceful = GracefulShutdown::new();
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     let mut drained = None;
@@ -49,15 +60,9 @@ pub(crate) async fn serve(
         tokio::select! {
             (place, accepted) = accept => match accepted {
                 Ok((stream, _)) => {
-                    // Tokens are small; each is sent when it is there.
-                    let _ = stream.set_nodelay(true);
-                    let service = TowerToHyperService::new(router.clone());
-                    let connection = http.serve_connection(TokioIo::new(stream), service);
-                    let connection = graceful.watch(connection);
+                    let (server, watcher) = (server.clone(), graceful.watcher());
                     tokio::spawn(async move {
-                        if let Err(error) = connection.await {
-                            tracing::debug!(%error, "a connection broke");
-                        }
+                        server.connection(stream, watcher).await;
                         drop(place);
                     });
                 }
@@ -88,6 +93,44 @@ pub(crate) async fn serve(
         _ = stop.recv() => tracing::warn!("ended at once"),
     }
     Ok(())
+}
+
+/// What every connection needs.
+#[derive(Clone)]
+struct Http {
+    http: http1::Builder,
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    handshake: Duration,
+    write_timeout: Duration,
+}
+
+impl Http {
+    /// Serves a connection to its end.
+    async fn connection(self, stream: TcpStream, watcher: Watcher) {
+        // Tokens are small; each is sent when it is there.
+        let _ = stream.set_nodelay(true);
+        // A reader that takes nothing holds its connection no longer than this.
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.write_timeout));
+        let stream = Box::pin(stream);
+        let Some(tls) = &self.tls else {
+            return self.serve(stream, watcher).await;
+        };
+        match time::timeout(self.handshake, tls.accept(stream)).await {
+            Ok(Ok(stream)) => self.serve(stream, watcher).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a tls handshake failed"),
+            Err(_) => tracing::debug!("a tls handshake took too long"),
+        }
+    }
+
+    async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, watcher: Watcher) {
+        let service = TowerToHyperService::new(self.router.clone());
+        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(%error, "a connection broke");
+        }
+    }
 }
 
 /// The wait for what is under way.

@@ -1,7 +1,7 @@
 //! The routes, each only a translation.
 
 mod openai;
-mod operations;
+pub(crate) mod operations;
 mod tgi;
 mod tokens;
 
@@ -19,30 +19,34 @@ use tower_http::cors::{Any, CorsLayer};
 use crate::app::App;
 use crate::http::envelope::{Keys, authorize, identify};
 use crate::http::error::Dialect;
+use crate::{docs, site};
 
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
     let keys = Keys::new(&app.options.api_keys);
-    let router = Router::new()
+    let guarded = Router::new()
         .route("/v1/chat/completions", post(openai::chat))
         .route("/v1/completions", post(openai::completions))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*id}", get(openai::model))
-        .route("/", get(operations::health).post(tgi::switch))
+        .route("/", post(tgi::switch))
         .route("/generate", post(tgi::generate))
         .route("/generate_stream", post(tgi::generate_stream))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
         .route("/chat_tokenize", post(tokens::chat_tokenize))
-        .route("/health", get(operations::health))
-        .route("/health/ready", get(operations::ready))
-        .route("/ping", get(operations::health))
         .route("/metrics", get(operations::metrics))
         .route("/info", get(operations::info))
         .route("/version", get(operations::version))
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state((Arc::clone(&app), keys), authorize));
+        .merge(docs::router())
+        .route_layer(from_fn_with_state((Arc::clone(&app), keys), authorize));
+    let open = Router::new()
+        .route("/", get(site::root))
+        .route("/health", get(operations::health))
+        .route("/health/ready", get(operations::ready))
+        .route("/ping", get(operations::health));
+    let router = site::files(guarded.merge(open), app.options.web_root.as_deref())
+        .method_not_allowed_fallback(wrong_method);
     let router = match cors(&app) {
         Some(cors) => router.layer(cors),
         None => router,
@@ -67,7 +71,7 @@ fn cors(app: &App) -> Option<CorsLayer> {
     }
 }
 
-async fn unknown_path(request: Request) -> Response {
+pub(crate) async fn unknown_path(request: Request) -> Response {
     let path = request.uri().path();
     let shown: String = path.chars().take(80).collect();
     let message = format!("there is nothing at {shown}; GET /info says what is served");

@@ -55,7 +55,10 @@ async fn generate(
     read: Read,
 ) -> Result<Response, ApiError> {
     let bytes = body::read(&app.options, &headers, body).await?;
-    let begun = begin(&app, id, move |app, facts| read(app, facts, &bytes)).await?;
+    let begun = begin(&app, id, Dialect::OpenAi, move |app, facts| {
+        read(app, facts, &bytes)
+    })
+    .await?;
     let tokenizer = begun.facts.tokenizer.clone();
     let reply = begun.form;
     if begun.stream {

@@ -128,7 +128,10 @@ async fn run(
     read: impl FnOnce() -> Result<Generate, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let began = Instant::now();
-    let begun = begin(&app, id, move |_, facts| wanted(read()?, form, facts)).await?;
+    let begun = begin(&app, id, Dialect::Tgi, move |_, facts| {
+        wanted(read()?, form, facts)
+    })
+    .await?;
     let Begun {
         mut answer,
         facts,

@@ -6,4 +6,6 @@ mod harness;
 mod lifecycle;
 mod metrics;
 mod openai;
+mod site;
 mod tgi;
+mod tls;

@@ -21,6 +21,7 @@ const TGI: &[&str] = &[
     "tgi_request_max_new_tokens_bucket",
     "tgi_request_mean_time_per_token_duration_bucket",
     "tgi_request_queue_duration_bucket",
+    "tgi_request_skipped_tokens_bucket",
     "tgi_request_success",
     "tgi_request_validation_duration_bucket",
 ];
@@ -36,6 +37,9 @@ const VLLM: &[&str] = &[
     "vllm:num_preemptions_total",
     "vllm:num_requests_running",
     "vllm:num_requests_waiting",
+    "vllm:prefix_cache_hits_total",
+    "vllm:prefix_cache_queries_total",
+    "vllm:prompt_tokens_cached_total",
     "vllm:prompt_tokens_total",
     "vllm:request_decode_time_seconds_bucket",
     "vllm:request_generation_tokens_bucket",

@@ -76,7 +76,7 @@ fn a_chat_streams_in_exactly_this_order() {
             format!(
                 "{},{}",
                 chunk("").strip_suffix('}').unwrap(),
-                r#""usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}"#
+                r#""usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3,"prompt_tokens_details":{"cached_tokens":0}}}"#
             ),
             "[DONE]".to_owned(),
         ]
@@ -111,7 +111,7 @@ fn whole_answers_have_exactly_this_form() {
             r#"{"id":"ID","object":"chat.completion","created":0,"model":"test-model","choices":["#,
             r#"{"index":0,"message":{"role":"assistant","content":" ha ha"},"logprobs":null,"#,
             r#""finish_reason":"length"}],"#,
-            r#""usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}"#
+            r#""usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3,"prompt_tokens_details":{"cached_tokens":0}}}"#
         )
     );
     let body = format!(r#"{{"model": "test-model", "prompt": [{END}], "temperature": 0}}"#);
@@ -120,7 +120,7 @@ fn whole_answers_have_exactly_this_form() {
         concat!(
             r#"{"id":"ID","object":"text_completion","created":0,"model":"test-model","choices":["#,
             r#"{"index":0,"text":"","logprobs":null,"finish_reason":"stop"}],"#,
-            r#""usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#
+            r#""usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2,"prompt_tokens_details":{"cached_tokens":0}}}"#
         )
     );
 }
@@ -146,7 +146,12 @@ fn prompts_and_n_make_choices_in_order() {
     // A prompt counts once, whatever n is.
     assert_eq!(
         whole["usage"],
-        json!({"prompt_tokens": 2, "completion_tokens": 8, "total_tokens": 10})
+        json!({
+            "prompt_tokens": 2,
+            "completion_tokens": 8,
+            "total_tokens": 10,
+            "prompt_tokens_details": {"cached_tokens": 0},
+        })
     );
     let streamed = body.replace("\"n\"", "\"stream\": true, \"n\"");
     let chunks = texts(&server.stream(COMPLETE, &streamed).rest());

@@ -7,6 +7,7 @@ mod generate;
 mod inspect;
 mod output;
 mod serve;
+mod telemetry;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,7 +35,7 @@ enum Command {
     Generate(GenerateArgs),
     /// Chat in the terminal.
     Chat(ChatArgs),
-    /// Measure prefill and decode speed.
+    /// Measure prefill and decode speed, or a server under load.
     Bench(BenchArgs),
     /// Serve the model over HTTP, to OpenAI's and TGI's clients.
     Serve(Box<serve::ServeArgs>),
@@ -196,8 +197,17 @@ struct ChatArgs {
     sampling: SamplingArgs,
 }
 
+#[derive(Debug, Subcommand)]
+enum BenchCommand {
+    /// Measure any server with OpenAI's interface under load.
+    Serve(Box<bench_serve::ServeBenchArgs>),
+}
+
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 struct BenchArgs {
+    #[command(subcommand)]
+    command: Option<BenchCommand>,
     /// Tokens of the prefill test.
     #[arg(short = 'p', long, default_value_t = 512)]
     prompt: usize,
@@ -251,6 +261,10 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
+        Command::Bench(BenchArgs {
+            command: Some(BenchCommand::Serve(args)),
+            ..
+        }) => bench_serve::run(&args),
         Command::Bench(args) => {
             let options = Options::from_env();
             let path = local(&args.model.model, &options)?;

@@ -1,19 +1,19 @@
 //! `fireside serve`: the HTTP server.
 
 use std::fs;
-use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
-use fireside_engine::EngineConfig;
+use clap::Args;
+use fireside_engine::{CacheSize, EngineConfig};
 use fireside_hub::Options as HubOptions;
-use fireside_server::{Loaded, Options, Server};
+use fireside_server::{Loaded, Options, Server, Tls};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use super::telemetry::{self, Collector, LogFormat};
 use super::{ModelArgs, local, output};
 use crate::Loading;
 
@@ -58,6 +58,36 @@ pub(super) struct ServeArgs {
         value_delimiter = ','
     )]
     cors_allow_origin: Vec<String>,
+    /// A certificate and those that vouch for it, as PEM: serves HTTPS; needs --tls-key.
+    #[arg(
+        long,
+        env = "FIRESIDE_TLS_CERT",
+        value_name = "FILE",
+        requires = "tls_key"
+    )]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, as PEM.
+    #[arg(
+        long,
+        env = "FIRESIDE_TLS_KEY",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
+    tls_key: Option<PathBuf>,
+    /// A folder with the demo page, as `cargo xtask web` builds it; browsers get it at /.
+    #[arg(long, env = "FIRESIDE_WEB_ROOT", value_name = "FOLDER")]
+    web_root: Option<PathBuf>,
+    /// An OpenTelemetry collector that takes traces over HTTP, such as http://localhost:4318.
+    #[arg(long, env = "FIRESIDE_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
+    /// The name of this server in traces.
+    #[arg(
+        long,
+        env = "FIRESIDE_OTLP_SERVICE_NAME",
+        default_value = "fireside",
+        value_name = "NAME"
+    )]
+    otlp_service_name: String,
     /// How logs look; FIRESIDE_LOG chooses what is logged, such as `debug`.
     #[arg(long, env = "FIRESIDE_LOG_FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -82,6 +112,18 @@ struct LimitArgs {
         value_name = "N"
     )]
     max_queued_requests: usize,
+    /// Most tokens of sequences that wait; more are answered with 429. A longer prompt may wait alone.
+    #[arg(long, env = "FIRESIDE_MAX_QUEUED_TOKENS", value_name = "N")]
+    max_queued_tokens: Option<usize>,
+    /// Positions of the KV cache, for all sequences together; by default as many as --max-batch-size
+    /// sequences of up to 8192 need, within 1 GiB.
+    #[arg(
+        long,
+        env = "FIRESIDE_MAX_BATCH_TOTAL_TOKENS",
+        value_name = "N",
+        conflicts_with = "context"
+    )]
+    max_batch_total_tokens: Option<usize>,
     /// Most sequences that run at once.
     #[arg(
         long,
@@ -140,12 +182,6 @@ struct LimitArgs {
     drain_timeout: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
-
 fn seconds(text: &str) -> Result<Duration, String> {
     let number: f64 = text.parse().map_err(|_| "expected a number of seconds")?;
     Duration::try_from_secs_f64(number).map_err(|_| "expected a number of seconds from 0 up".into())
@@ -175,6 +211,20 @@ impl ServeArgs {
                 bail!("--api-key-file {} has no key", path.display());
             }
         }
+        if let Some(root) = &self.web_root {
+            let index = root.join("index.html");
+            if !index.is_file() {
+                bail!(
+                    "--web-root {}: there is no index.html in it; expected the built demo page",
+                    root.display()
+                );
+            }
+            options.web_root = Some(root.clone());
+        }
+        if let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) {
+            let tls = Tls::from_pem_files(certificate, key).map_err(anyhow::Error::msg)?;
+            options.tls = Some(tls);
+        }
         if options.api_keys.iter().any(String::is_empty) {
             bail!("--api-key is empty; expected a key, or no option");
         }
@@ -196,10 +246,16 @@ impl ServeArgs {
             .device(self.model.device)
             .kv_cache_dtype(self.model.kv_cache_dtype.into())
             .context(self.model.context)
+            .cache(CacheSize {
+                positions: self.limits.max_batch_total_tokens,
+                sequences: self.limits.max_batch_size,
+                ..CacheSize::default()
+            })
             .engine(EngineConfig {
                 step_tokens: self.limits.max_batch_prefill_tokens,
                 max_running: self.limits.max_batch_size,
                 max_waiting: self.limits.max_queued_requests,
+                max_waiting_tokens: self.limits.max_queued_tokens.unwrap_or(usize::MAX),
                 ..EngineConfig::default()
             })
     }
@@ -208,7 +264,16 @@ impl ServeArgs {
 /// Serves until a signal ends it.
 pub(super) fn run(args: &ServeArgs) -> Result<()> {
     let options = args.options()?;
-    log(args.log_format);
+    let scheme = if options.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let collector = args.otlp_endpoint.as_deref().map(|endpoint| Collector {
+        endpoint,
+        service: &args.otlp_service_name,
+    });
+    let telemetry = telemetry::begin(args.log_format, collector)?;
     // A model that is not there is told before anything listens.
     local(&args.model.model, &HubOptions::from_env())?;
     let loading = args.loading();
@@ -239,7 +304,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<()> {
         let (word, words) = mpsc::channel(2);
         let signals = signals(word.clone())?;
         let server = Server::start(options, load)?;
-        println!("listening on http://{address}");
+        println!("listening on {scheme}://{address}");
         let failed = server.failed();
         tokio::select! {
             result = server.serve(listener, words) => result?,
@@ -250,6 +315,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<()> {
     });
     // Steps that run are not waited for.
     runtime.shutdown_background();
+    drop(telemetry);
     result
 }
 
@@ -274,23 +340,4 @@ fn signals(word: mpsc::Sender<()>) -> Result<tokio::task::JoinHandle<()>> {
             }
         }
     }))
-}
-
-/// Logs to stderr.
-fn log(format: LogFormat) {
-    use tracing_subscriber::EnvFilter;
-    use tracing_subscriber::filter::LevelFilter;
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .with_env_var("FIRESIDE_LOG")
-        .from_env_lossy();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    // A logger that is there already stays.
-    let _ = match format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
 }

@@ -1,0 +1,259 @@
+//! TGI's routes, and those for tokens.
+
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::openai::{Message, OneOrMany};
+
+/// How to generate. It samples if it is told to, or if a parameter of sampling is set.
+#[derive(ToSchema)]
+pub(super) struct GenerateParameters {
+    /// Most tokens of the answer; what the context has room for by default.
+    #[schema(minimum = 1)]
+    max_new_tokens: Option<u64>,
+    do_sample: Option<bool>,
+    #[schema(exclusive_minimum = 0.0)]
+    temperature: Option<f32>,
+    /// 0 or -1 for all tokens.
+    #[schema(minimum = -1)]
+    top_k: Option<i64>,
+    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
+    top_p: Option<f32>,
+    #[schema(exclusive_minimum = 0.0, maximum = 1.0)]
+    typical_p: Option<f32>,
+    #[schema(exclusive_minimum = 0.0)]
+    repetition_penalty: Option<f32>,
+    #[schema(minimum = -2.0, maximum = 2.0)]
+    frequency_penalty: Option<f32>,
+    /// The same seed and request give the same answer.
+    #[schema(minimum = 0)]
+    seed: Option<u64>,
+    /// Text before which the answer ends.
+    stop: Option<OneOrMany>,
+    /// Sequences of which the best is given; needs sampling, no seed and no stream.
+    #[schema(minimum = 1, maximum = 2)]
+    best_of: Option<u64>,
+    /// Put the prompt before the answer.
+    return_full_text: Option<bool>,
+    /// Tell each token and how the answer ended.
+    details: Option<bool>,
+    /// Tell the prompt's tokens too; needs `details`.
+    decoder_input_details: Option<bool>,
+    /// Alternatives to each token that are told.
+    #[schema(minimum = 0, maximum = 5)]
+    top_n_tokens: Option<u64>,
+    /// Keep so many of the prompt's last tokens.
+    #[schema(minimum = 1)]
+    truncate: Option<u64>,
+    /// Has no effect; the header `x-fireside-warning` says so.
+    watermark: Option<bool>,
+}
+
+/// A prompt and how to go on with it.
+#[derive(ToSchema)]
+pub(super) struct GenerateRequest {
+    #[schema(min_length = 1, example = "The capital of France is")]
+    inputs: String,
+    parameters: Option<GenerateParameters>,
+    /// On `/` only: answer in server-sent events.
+    stream: Option<bool>,
+}
+
+/// A token of the answer.
+#[derive(ToSchema)]
+pub(super) struct Token {
+    id: u32,
+    text: String,
+    logprob: Option<f32>,
+    special: bool,
+}
+
+/// A token of the prompt; the first one has no log-probability.
+#[derive(ToSchema)]
+pub(super) struct PrefillToken {
+    id: u32,
+    text: String,
+    logprob: Option<f32>,
+}
+
+/// How an answer ended, and its tokens.
+#[derive(ToSchema)]
+pub(super) struct Details {
+    /// `length`, `eos_token` or `stop_sequence`.
+    finish_reason: String,
+    generated_tokens: u64,
+    seed: Option<u64>,
+    prefill: Vec<PrefillToken>,
+    tokens: Vec<Token>,
+    #[schema(required = false)]
+    top_tokens: Vec<Vec<Token>>,
+    /// The others, with `best_of`.
+    #[schema(required = false, value_type = Vec<Object>)]
+    best_of_sequences: Vec<String>,
+}
+
+#[derive(ToSchema)]
+pub(super) struct Generated {
+    generated_text: String,
+    details: Option<Details>,
+}
+
+#[derive(ToSchema)]
+pub(super) struct TgiError {
+    /// What happened and what would be right.
+    error: String,
+    #[schema(example = "validation")]
+    error_type: String,
+}
+
+/// A prompt in the URL, as in the example of the transformers pipeline behind HTTP.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PipelineQuery {
+    /// Continued with the parameters that stand beside it, instead of a body.
+    #[param(required = false)]
+    prompt: String,
+}
+
+/// A text, under the key of whose form is wanted: `inputs` for TGI's, `prompt` or `messages` for vLLM's,
+/// `content` for llama.cpp's.
+#[derive(ToSchema)]
+pub(super) struct TokenizeRequest {
+    inputs: Option<String>,
+    prompt: Option<String>,
+    messages: Option<Vec<Message>>,
+    content: Option<String>,
+    add_special_tokens: Option<bool>,
+}
+
+/// A token and the characters that it covers.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Span {
+    id: u32,
+    text: String,
+    start: u64,
+    stop: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct TokenList {
+    tokens: Vec<u32>,
+    #[schema(required = false)]
+    count: u64,
+    #[schema(required = false)]
+    max_model_len: u64,
+}
+
+/// Spans as TGI gives them, or ids as vLLM and llama.cpp do.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Tokenized {
+    Spans(Vec<Span>),
+    Ids(TokenList),
+}
+
+#[derive(ToSchema)]
+pub(super) struct DetokenizeRequest {
+    tokens: Vec<u32>,
+}
+
+/// The text under vLLM's name and llama.cpp's.
+#[derive(ToSchema)]
+pub(super) struct Detokenized {
+    prompt: String,
+    content: String,
+}
+
+#[derive(ToSchema)]
+pub(super) struct ChatTokenizeRequest {
+    #[schema(min_items = 1)]
+    messages: Vec<Message>,
+}
+
+#[derive(ToSchema)]
+pub(super) struct ChatTokenized {
+    tokenize_response: Vec<Span>,
+    /// The conversation in the model's template.
+    templated_text: String,
+}
+
+/// Generate, in a stream or not
+#[utoipa::path(post, path = "/", tag = "tgi", request_body = GenerateRequest, responses(
+    (status = 200, content(
+        (Vec<Generated> = "application/json"),
+        (String = "text/event-stream"),
+    ), description = "a list of one; with `stream`, a token in each event"),
+    (status = 401, description = "no key, or a wrong one", body = TgiError),
+    (status = 408, description = "it took too long", body = TgiError),
+    (status = 413, description = "the body is too large", body = TgiError),
+    (status = 415, description = "the body is not JSON", body = TgiError),
+    (status = 422, description = "a field means nothing, or the prompt is too long", body = TgiError),
+    (status = 424, description = "the generation failed", body = TgiError),
+    (status = 429, description = "too much is under way", body = TgiError),
+    (status = 503, description = "the model loads, or the server ends", body = TgiError),
+))]
+pub(super) fn switch() {}
+
+/// Generate
+#[utoipa::path(post, path = "/generate", tag = "tgi", params(PipelineQuery), request_body = GenerateRequest, responses(
+    (status = 200, body = Generated),
+    (status = 401, description = "no key, or a wrong one", body = TgiError),
+    (status = 408, description = "it took too long", body = TgiError),
+    (status = 413, description = "the body is too large", body = TgiError),
+    (status = 415, description = "the body is not JSON", body = TgiError),
+    (status = 422, description = "a field means nothing, or the prompt is too long", body = TgiError),
+    (status = 424, description = "the generation failed", body = TgiError),
+    (status = 429, description = "too much is under way", body = TgiError),
+    (status = 503, description = "the model loads, or the server ends", body = TgiError),
+))]
+pub(super) fn generate() {}
+
+/// Generate in a stream: a token in each event, the whole text in the last one
+#[utoipa::path(post, path = "/generate_stream", tag = "tgi", request_body = GenerateRequest, responses(
+    (status = 200, content_type = "text/event-stream", body = String),
+    (status = 401, description = "no key, or a wrong one", body = TgiError),
+    (status = 408, description = "it took too long", body = TgiError),
+    (status = 413, description = "the body is too large", body = TgiError),
+    (status = 415, description = "the body is not JSON", body = TgiError),
+    (status = 422, description = "a field means nothing, or the prompt is too long", body = TgiError),
+    (status = 424, description = "the generation failed", body = TgiError),
+    (status = 429, description = "too much is under way", body = TgiError),
+    (status = 503, description = "the model loads, or the server ends", body = TgiError),
+))]
+pub(super) fn generate_stream() {}
+
+/// The tokens of a text
+#[utoipa::path(post, path = "/tokenize", tag = "tokens", request_body = TokenizeRequest, responses(
+    (status = 200, body = Tokenized),
+    (status = 401, description = "no key, or a wrong one", body = TgiError),
+    (status = 408, description = "the body did not come in time", body = TgiError),
+    (status = 413, description = "the body is too large", body = TgiError),
+    (status = 415, description = "the body is not JSON", body = TgiError),
+    (status = 422, description = "a field means nothing", body = TgiError),
+    (status = 503, description = "the model loads, or the server ends", body = TgiError),
+))]
+pub(super) fn tokenize() {}
+
+/// The text of tokens
+#[utoipa::path(post, path = "/detokenize", tag = "tokens", request_body = DetokenizeRequest, responses(
+    (status = 200, body = Detokenized),
+    (status = 401, description = "no key, or a wrong one", body = TgiError),
+    (status = 408, description = "the body did not come in time", body = TgiError),
+    (status = 413, description = "the body is too large", body = TgiError),
+    (status = 415, description = "the body is not JSON", body = TgiError),
+    (status = 422, description = "a field means nothing", body = TgiError),
+    (status = 503, description = "the model loads, or the server ends", body = TgiError),
+))]
+pub(super) fn detokenize() {}
+
+/// A conversation in the model's template, and its tokens
+#[utoipa::path(post, path = "/chat_tokenize", tag = "tokens", request_body = ChatTokenizeRequest, responses(
+    (status = 200, body = ChatTokenized),
+    (status = 401, description = "no key, or a wrong one", body = TgiError),
+    (status = 408, description = "the body did not come in time", body = TgiError),
+    (status = 413, description = "the body is too large", body = TgiError),
+    (status = 415, description = "the body is not JSON", body = TgiError),
+    (status = 422, description = "a field means nothing", body = TgiError),
+    (status = 503, description = "the model loads, or the server ends", body = TgiError),
+))]
+pub(super) fn chat_tokenize() {}
