@@ -2,6 +2,7 @@
 
 mod adapters;
 mod bench;
+mod bench_serve;
 mod chat;
 mod generate;
 mod inspect;
