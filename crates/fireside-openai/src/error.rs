@@ -135,9 +135,15 @@ impl From<EngineError> for ApiError {
             EngineError::Tokenizer(_) => (ErrorKind::InvalidRequest, None, None),
             _ => (ErrorKind::Server, None, None),
         };
+        let mut message = error.to_string();
+        if let (EngineError::InvalidParameter { field, .. }, Some(name)) = (&error, param)
+            && let Some(rest) = message.strip_prefix(field)
+        {
+            message = format!("{name}{rest}");
+        }
         Self {
             kind,
-            message: error.to_string(),
+            message,
             param: param.map(str::to_owned),
             code,
         }
@@ -166,5 +172,27 @@ fn openai_name(field: &'static str) -> &'static str {
         "num_return_sequences" => "n",
         "logprobs" => "top_logprobs",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engines_fields_have_the_names_that_clients_wrote() {
+        for (field, name) in [
+            ("logprobs", "top_logprobs"),
+            ("max_new_tokens", "max_tokens"),
+            ("temperature", "temperature"),
+        ] {
+            let error = ApiError::from(EngineError::InvalidParameter {
+                field,
+                value: "99".into(),
+                expected: "less".into(),
+            });
+            assert_eq!(error.param.as_deref(), Some(name));
+            assert_eq!(error.message, format!("{name} is 99; expected less"));
+        }
     }
 }

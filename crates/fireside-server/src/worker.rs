@@ -204,6 +204,8 @@ impl<E: Executor> Worker<'_, E> {
                 self.take(job);
             }
             self.drop_abandoned();
+            // A step may be long; what waits for it is told before.
+            self.shared.metrics.gauges(&self.engine.stats(), BLOCK);
             if self.engine.has_work() {
                 self.step()?;
             }

@@ -192,6 +192,8 @@ fn settings_of_no_use_end_it_with_a_line() {
         ),
         (vec!["--otlp-endpoint", "not a url"], "--otlp-endpoint"),
         (vec!["--api-key", ""], "--api-key"),
+        (vec!["--max-batch-size", "0"], "--max-batch-size"),
+        (vec!["--payload-limit", "0"], "from 1 up"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_fireside"))
             .args(["serve", "--port", "0"])

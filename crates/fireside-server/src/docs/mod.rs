@@ -42,6 +42,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         tgi::chat_tokenize,
         operations::info,
         operations::version,
+        operations::root,
         operations::health,
         operations::ready,
         operations::ping,

@@ -267,6 +267,13 @@ pub(super) struct Completion {
     usage: Usage,
 }
 
+/// A server-sent event.
+#[derive(ToSchema)]
+pub(super) struct Frame {
+    /// A JSON object, or `[DONE]` at the end of OpenAI's streams.
+    data: String,
+}
+
 #[derive(ToSchema)]
 pub(super) struct Model {
     id: String,
@@ -305,7 +312,7 @@ pub(super) struct OpenAiError {
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", request_body = ChatCompletionRequest, responses(
     (status = 200, content(
         (ChatCompletion = "application/json"),
-        (String = "text/event-stream"),
+        (Frame = "text/event-stream"),
     ), description = "the answer; with `stream`, chunks of it"),
     (status = 400, description = "a field means nothing, or the prompt is too long", body = OpenAiError),
     (status = 401, description = "no key, or a wrong one", body = OpenAiError),
@@ -323,7 +330,7 @@ pub(super) fn chat_completions() {}
 #[utoipa::path(post, path = "/v1/completions", tag = "openai", request_body = CompletionRequest, responses(
     (status = 200, content(
         (Completion = "application/json"),
-        (String = "text/event-stream"),
+        (Frame = "text/event-stream"),
     ), description = "the completions; with `stream`, chunks of them"),
     (status = 400, description = "a field means nothing, or the prompt is too long", body = OpenAiError),
     (status = 401, description = "no key, or a wrong one", body = OpenAiError),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::openai::{Message, OneOrMany};
+use super::openai::{Frame, Message, OneOrMany};
 
 /// How to generate. It samples if it is told to, or if a parameter of sampling is set.
 #[derive(ToSchema)]
@@ -181,7 +181,7 @@ pub(super) struct ChatTokenized {
 #[utoipa::path(post, path = "/", tag = "tgi", request_body = GenerateRequest, responses(
     (status = 200, content(
         (Vec<Generated> = "application/json"),
-        (String = "text/event-stream"),
+        (Frame = "text/event-stream"),
     ), description = "a list of one; with `stream`, a token in each event"),
     (status = 401, description = "no key, or a wrong one", body = TgiError),
     (status = 408, description = "it took too long", body = TgiError),
@@ -210,7 +210,7 @@ pub(super) fn generate() {}
 
 /// Generate in a stream: a token in each event, the whole text in the last one
 #[utoipa::path(post, path = "/generate_stream", tag = "tgi", request_body = GenerateRequest, responses(
-    (status = 200, content_type = "text/event-stream", body = String),
+    (status = 200, content_type = "text/event-stream", body = Frame),
     (status = 401, description = "no key, or a wrong one", body = TgiError),
     (status = 408, description = "it took too long", body = TgiError),
     (status = 413, description = "the body is too large", body = TgiError),

@@ -15,6 +15,7 @@ mod stats;
 mod scripted;
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -45,6 +46,9 @@ pub(super) struct ServeBenchArgs {
         value_name = "KEY"
     )]
     api_key: Option<String>,
+    /// Certificates to trust instead of the public ones, as PEM, for a server with one of its own.
+    #[arg(long, value_name = "FILE")]
+    ca_cert: Option<PathBuf>,
     /// Which of the two interfaces to call.
     #[arg(long, value_enum, default_value = "chat")]
     endpoint: Endpoint,
@@ -258,6 +262,17 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_file_without_certificates_is_told() {
+        let said = |path: &str| {
+            let args = args("https://127.0.0.1:9/v1", &["--ca-cert", path]);
+            format!("{:#}", run(&args).unwrap_err())
+        };
+        let own = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        assert_eq!(said(own), format!("{own}: there is no certificate in it"));
+        assert!(said("/no/such.pem").starts_with("/no/such.pem: No such file"));
     }
 
     #[test]

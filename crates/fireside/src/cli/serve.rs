@@ -101,7 +101,8 @@ struct LimitArgs {
         long,
         env = "FIRESIDE_MAX_CONCURRENT_REQUESTS",
         default_value_t = 128,
-        value_name = "N"
+        value_name = "N",
+        value_parser = count
     )]
     max_concurrent_requests: usize,
     /// Most sequences that wait; more are answered with 429.
@@ -109,11 +110,12 @@ struct LimitArgs {
         long,
         env = "FIRESIDE_MAX_QUEUED_REQUESTS",
         default_value_t = 1024,
-        value_name = "N"
+        value_name = "N",
+        value_parser = count
     )]
     max_queued_requests: usize,
     /// Most tokens of sequences that wait; more are answered with 429. A longer prompt may wait alone.
-    #[arg(long, env = "FIRESIDE_MAX_QUEUED_TOKENS", value_name = "N")]
+    #[arg(long, env = "FIRESIDE_MAX_QUEUED_TOKENS", value_name = "N", value_parser = count)]
     max_queued_tokens: Option<usize>,
     /// Positions of the KV cache, for all sequences together; by default as many as --max-batch-size
     /// sequences of up to 8192 need, within 1 GiB.
@@ -121,6 +123,7 @@ struct LimitArgs {
         long,
         env = "FIRESIDE_MAX_BATCH_TOTAL_TOKENS",
         value_name = "N",
+        value_parser = count,
         conflicts_with = "context"
     )]
     max_batch_total_tokens: Option<usize>,
@@ -129,7 +132,8 @@ struct LimitArgs {
         long,
         env = "FIRESIDE_MAX_BATCH_SIZE",
         default_value_t = 16,
-        value_name = "N"
+        value_name = "N",
+        value_parser = count
     )]
     max_batch_size: usize,
     /// Most tokens of a step.
@@ -137,21 +141,23 @@ struct LimitArgs {
         long,
         env = "FIRESIDE_MAX_BATCH_PREFILL_TOKENS",
         default_value_t = 512,
-        value_name = "N"
+        value_name = "N",
+        value_parser = count
     )]
     max_batch_prefill_tokens: usize,
     /// Most tokens of a prompt.
-    #[arg(long, env = "FIRESIDE_MAX_INPUT_TOKENS", value_name = "N")]
+    #[arg(long, env = "FIRESIDE_MAX_INPUT_TOKENS", value_name = "N", value_parser = count)]
     max_input_tokens: Option<usize>,
     /// Most tokens of a prompt and its answer; the context or the KV cache by default.
-    #[arg(long, env = "FIRESIDE_MAX_TOTAL_TOKENS", value_name = "N")]
+    #[arg(long, env = "FIRESIDE_MAX_TOTAL_TOKENS", value_name = "N", value_parser = count)]
     max_total_tokens: Option<usize>,
     /// Most prompts in one request.
     #[arg(
         long,
         env = "FIRESIDE_MAX_CLIENT_BATCH_SIZE",
         default_value_t = 32,
-        value_name = "N"
+        value_name = "N",
+        value_parser = count
     )]
     max_client_batch_size: usize,
     /// Most bytes of a body.
@@ -159,7 +165,8 @@ struct LimitArgs {
         long,
         env = "FIRESIDE_PAYLOAD_LIMIT",
         default_value_t = 2_000_000,
-        value_name = "BYTES"
+        value_name = "BYTES",
+        value_parser = count
     )]
     payload_limit: usize,
     /// Most seconds of a request.
@@ -180,6 +187,17 @@ struct LimitArgs {
         value_parser = seconds
     )]
     drain_timeout: Duration,
+}
+
+/// A number of which 0 would let nothing through.
+fn count(text: &str) -> Result<usize, String> {
+    let expected = "expected a whole number from 1 up";
+    let number: usize = text.parse().map_err(|_| expected)?;
+    if number == 0 {
+        Err(expected.into())
+    } else {
+        Ok(number)
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

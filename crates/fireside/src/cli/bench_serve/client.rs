@@ -1,15 +1,17 @@
 //! One streamed request to a server that speaks OpenAI's interface, and its times.
 
-use std::fmt;
 use std::io::{self, BufReader, Read};
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
+use std::{fmt, fs};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::http::{Response, Uri};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use super::sse::Events;
 use super::{Endpoint, ServeBenchArgs};
@@ -180,6 +182,10 @@ impl Client {
             .max_idle_connections_per_host(connections)
             .timeout_connect(Some(args.timeout.min(Duration::from_secs(10))))
             .timeout_global(Some(args.timeout));
+        if let Some(path) = &args.ca_cert {
+            let roots = certificates(path).with_context(|| path.display().to_string())?;
+            config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
+        }
         if is_loopback(&uri) {
             config = config.proxy(None);
         }
@@ -267,6 +273,19 @@ impl Client {
             retry_after,
         })
     }
+}
+
+/// The certificates of a PEM file.
+fn certificates(path: &Path) -> Result<RootCerts> {
+    let bytes = fs::read(path)?;
+    let mut certificates = Vec::new();
+    for item in parse_pem(&bytes) {
+        if let PemItem::Certificate(certificate) = item.context("this is no PEM")? {
+            certificates.push(certificate);
+        }
+    }
+    anyhow::ensure!(!certificates.is_empty(), "there is no certificate in it");
+    Ok(RootCerts::from(certificates))
 }
 
 /// Reads a stream to its end.
