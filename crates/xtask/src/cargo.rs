@@ -21,6 +21,16 @@ pub(crate) fn cargo(project: &Project) -> Command {
     command
 }
 
+/// The build of the command `fireside`.
+pub(crate) fn command(project: &Project) -> Command {
+    let mut build = cargo(project);
+    build
+        .arg("build")
+        .args(SAME_FEATURES)
+        .args(["--bin", "fireside"]);
+    build
+}
+
 /// A child in the workspace's root, without the variables that cargo set for this program.
 pub(crate) fn child(project: &Project, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);

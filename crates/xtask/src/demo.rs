@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cargo::{SAME_FEATURES, cargo, child};
+use crate::cargo::{child, command};
 use crate::cli::DemoOptions;
 use crate::process::{describe, quiet, tail};
 use crate::project::Project;
@@ -49,12 +49,7 @@ fn build(ui: &Ui, project: &Project) -> Result<()> {
     );
     let log = project.log("demo-build");
     let start = Instant::now();
-    let mut command = cargo(project);
-    command
-        .arg("build")
-        .args(SAME_FEATURES)
-        .args(["--bin", "fireside"]);
-    let status = quiet(ui, "building", &mut command, &log, false)?;
+    let status = quiet(ui, "building", &mut command(project), &log, false)?;
     if !status.success() {
         ui.line(&tail(&log));
         bail!(

@@ -7,6 +7,7 @@ mod npm;
 mod packages;
 mod process;
 mod project;
+mod python;
 mod serve;
 mod setup;
 mod test;

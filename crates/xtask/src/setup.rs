@@ -10,7 +10,7 @@ use crate::packages::{self, Rights};
 use crate::process::{output, which};
 use crate::project::Project;
 use crate::ui::Ui;
-use crate::{vulkan, wasm};
+use crate::{python, vulkan, wasm};
 
 /// Node's oldest release that the browser tests run on.
 const NODE: u32 = 20;
@@ -24,13 +24,21 @@ pub(crate) enum Part {
     Chromium,
     /// Node and npm.
     Node,
+    /// Python that can make environments.
+    Python,
     /// A compiler for wasm32-unknown-unknown.
     Wasm,
 }
 
 impl Part {
     /// All of them.
-    pub(crate) const ALL: [Self; 4] = [Self::Vulkan, Self::Chromium, Self::Node, Self::Wasm];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Vulkan,
+        Self::Chromium,
+        Self::Node,
+        Self::Python,
+        Self::Wasm,
+    ];
 
     /// A short name.
     pub(crate) fn name(self) -> &'static str {
@@ -38,6 +46,7 @@ impl Part {
             Self::Vulkan => "vulkan",
             Self::Chromium => "chromium",
             Self::Node => "node",
+            Self::Python => "python",
             Self::Wasm => "wasm",
         }
     }
@@ -48,6 +57,7 @@ impl Part {
             Self::Vulkan => vulkan::detect(),
             Self::Chromium => chromium().map(|path| path.display().to_string()),
             Self::Node => node(),
+            Self::Python => python::detect(),
             Self::Wasm => wasm::detect(project).map(|toolchain| toolchain.describe()),
         }
     }
@@ -58,6 +68,7 @@ impl Part {
             Self::Vulkan => &vulkan::PACKAGES,
             Self::Chromium => &["chromium"],
             Self::Node => &["nodejs", "npm"],
+            Self::Python => &python::PACKAGES,
             Self::Wasm => &wasm::PACKAGES,
         }
     }

@@ -108,6 +108,13 @@ pub(crate) fn failures(log: &str) -> Vec<String> {
         .collect()
 }
 
+/// The tests that could not run with their reasons, in the order of the log.
+pub(crate) fn ignored(log: &str) -> Vec<(&str, &str)> {
+    log.lines()
+        .filter_map(|line| line.strip_prefix("test ")?.split_once(" ... ignored, "))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +157,12 @@ all doctests ran in 0.43s; merged doctests compilation took 0.33s
     #[test]
     fn failed_tests_are_named() {
         assert_eq!(failures(LOG), ["a::breaks"]);
+    }
+
+    #[test]
+    fn ignored_tests_are_told_with_their_reasons() {
+        let log = "test a ... ok\ntest b::c ... ignored, no node; run: x\ntest d ... ignored\n";
+        assert_eq!(ignored(log), [("b::c", "no node; run: x")]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the steps of continuous integration, timed and summed up.
 
 mod browser;
+mod clients;
 mod counts;
 mod steps;
 

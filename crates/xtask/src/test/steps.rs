@@ -6,13 +6,13 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::cargo::{SAME_FEATURES, cargo, child};
+use crate::cargo::{SAME_FEATURES, cargo, child, command};
 use crate::process::{describe, quiet};
 use crate::setup::Part;
 use crate::{tidy, wasm, web};
 
 use super::counts::{Counts, failures};
-use super::{Outcome, Run, browser};
+use super::{Outcome, Run, browser, clients};
 
 /// One thing that is checked.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Step {
 pub(super) const STEPS: &[Step] = &[
     Step {
         name: "setup",
-        about: "drivers, browser, node and wasm compiler are there",
+        about: "drivers, browser, node, python and wasm compiler are there",
         run: setup,
     },
     Step {
@@ -61,6 +61,11 @@ pub(super) const STEPS: &[Step] = &[
         name: "test",
         about: "the tests of all crates",
         run: test,
+    },
+    Step {
+        name: "clients",
+        about: "client libraries get their answers from the server, faults theirs",
+        run: clients::run,
     },
     Step {
         name: "wasm",
@@ -173,12 +178,7 @@ fn resolve_model(run: &Run<'_>) -> Result<PathBuf> {
         return Ok(named);
     }
     let log = run.project.log("model");
-    let mut build = cargo(run.project);
-    build
-        .arg("build")
-        .args(SAME_FEATURES)
-        .args(["--bin", "fireside"]);
-    let status = quiet(run.ui, "model", &mut build, &log, false)?;
+    let status = quiet(run.ui, "model", &mut command(run.project), &log, false)?;
     if !status.success() {
         bail!(
             "fireside does not build ({}), see {}",
@@ -265,7 +265,7 @@ fn skips_of(log: &str) -> Vec<(&str, &str)> {
 }
 
 /// Each reason once, with the number of tests that gave it.
-fn skip_reasons(skips: &[(&str, &str)]) -> Vec<String> {
+pub(super) fn skip_reasons(skips: &[(&str, &str)]) -> Vec<String> {
     let mut reasons: Vec<(&str, usize)> = Vec::new();
     for (_, reason) in skips {
         match reasons.iter_mut().find(|(known, _)| known == reason) {

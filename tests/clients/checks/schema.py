@@ -1,0 +1,61 @@
+"""schemathesis: requests made up from the server's own OpenAPI document, right and wrong ones."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from report import Skip
+
+# Answers stay short and few, whatever is asked for; a chat's template alone has some thirty tokens.
+OPTIONS = ["--max-total-tokens", "40", "--max-queued-requests", "4"]
+DOCUMENT = "/api-doc/openapi.json"
+# Left out: whether what the document allows is taken, as some fields need others, which it cannot
+# say; and whether what it forbids is refused, as fields that are not needed may be anything.
+CHECKS_OF_ANSWERS = [
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+    "response_headers_conformance",
+    "unsupported_method",
+    "allow_header_conformance",
+]
+
+
+def document(setting):
+    if setting.server.status(DOCUMENT) == 404:
+        raise Skip(f"the server has no {DOCUMENT}")
+    return setting.server.json(DOCUMENT)
+
+
+def every_route_is_documented(setting):
+    paths = document(setting)["paths"]
+    served = """
+        / /generate /generate_stream /tokenize /detokenize /chat_tokenize /info /version /metrics
+        /health /health/ready /ping
+        /v1/chat/completions /v1/completions /v1/models /v1/models/{id}
+    """.split()
+    missing = sorted(set(served) - set(paths))
+    assert not missing, f"{DOCUMENT} lacks {', '.join(missing)}"
+    assert setting.server.status("/docs/") == 200
+
+
+def answers_are_as_documented(setting):
+    document(setting)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [str(Path(sys.executable).parent / "st"), "run", setting.server.url + DOCUMENT]
+        command += ["--phases", "examples,coverage,fuzzing", "--max-examples", "5"]
+        command += ["--checks", ",".join(CHECKS_OF_ANSWERS), "--generation-deterministic"]
+        command += ["--continue-on-failure", "--request-timeout", "60", "--workers", "4"]
+        command += ["--suppress-health-check", "all", "--no-color"]
+        run = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=400, check=False
+        )
+    lines = run.stdout.splitlines()
+    sums = [line.strip() for line in lines if "generated" in line]
+    assert run.returncode == 0, "\n".join([*lines[-120:], run.stderr[-500:]])
+    return "".join(sums)
+
+
+CHECKS = [every_route_is_documented, answers_are_as_documented]
