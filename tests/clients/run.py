@@ -92,6 +92,16 @@ def openai_completions_and_logprobs(url):
     )
     assert [choice.index for choice in whole.choices] == [0, 1]
     assert len(whole.choices[0].logprobs.token_logprobs) == 3
+    scored = client.completions.create(
+        model="tgi", prompt=PROMPT, max_tokens=0, echo=True, logprobs=1, temperature=0
+    ).choices[0]
+    assert scored.text == PROMPT
+    assert "".join(scored.logprobs.tokens) == PROMPT
+    assert scored.logprobs.token_logprobs[0] is None
+    assert all(one < 0 for one in scored.logprobs.token_logprobs[1:])
+    assert scored.logprobs.text_offset[0] == 0
+    best = client.completions.create(model="tgi", prompt=PROMPT, max_tokens=2, n=1, best_of=3)
+    assert len(best.choices) == 1 and best.usage.completion_tokens > 2
     chat = client.chat.completions.create(
         model="tgi", messages=MESSAGES, max_tokens=2, n=2, seed=1, logprobs=True, top_logprobs=2
     )
@@ -145,6 +155,9 @@ def hub_text_generation(url):
     assert details.generated_text == plain
     assert details.details.generated_tokens == 5
     assert len(details.details.tokens) == 5
+    scored = generate(max_new_tokens=1, details=True, decoder_input_details=True)
+    assert scored.details.prefill[0].logprob is None
+    assert all(token.logprob < 0 for token in scored.details.prefill[1:])
     last = list(generate(max_new_tokens=5, details=True, stream=True))[-1]
     assert last.generated_text == plain
     assert last.details.finish_reason == "length"
