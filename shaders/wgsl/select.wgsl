@@ -3,7 +3,8 @@
 // A row of logits is cut into groups of EACH elements, one lane a group; the
 // elements of a group lie LANES apart so that neighbouring lanes read neighbours.
 // A row's settings, 8 words in the step buffer: 1 / temperature (f32 bits), noise
-// (0 or 1), seed low, seed high, draw index, three spare.
+// (0 or 1), seed low, seed high, draw index, a token whose logit is wanted (one past
+// the vocabulary for none), two spare.
 
 struct Params {
     stride: u32,
@@ -20,6 +21,11 @@ const LOWEST: f32 = -3.4028234e38;
 
 fn element(group: u32, i: u32) -> u32 {
     return (group / LANES) * (LANES * EACH) + i * LANES + group % LANES;
+}
+
+// The group that element `id` is in.
+fn group_of(id: u32) -> u32 {
+    return (id / (LANES * EACH)) * LANES + id % LANES;
 }
 
 fn is_nan(v: f32) -> bool {

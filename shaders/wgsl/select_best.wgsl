@@ -2,7 +2,8 @@
 //
 // Output, the first 8 words of a row of `out`: id of the best key, the best key,
 //   maximum logit, log-sum-exp, log-sum-exp at the temperature (of l / temperature),
-//   count of NaN logits, two spare. Floats as bits.
+//   count of NaN logits, the wanted token's logit (the lowest number for none), one
+//   spare. Floats as bits.
 // Memory: out [S][out_stride] u32; partials as written by select_groups.
 // Workgroup: LANES lanes share a row; with LANES = 1 no barrier runs.
 // Grid: x = rows. Limits: 3 storage buffers, one uniform, 6 * LANES words of
@@ -63,7 +64,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         out[at + 3u] = bitcast<u32>(best.top + log(best.sum));
         out[at + 4u] = bitcast<u32>(best.top * inverse_temperature + log(best.tempered));
         out[at + 5u] = u32(best.broken);
-        out[at + 6u] = 0u;
+        let wanted = info[p.rows_at + row * 8u + 5u];
+        var found = LOWEST;
+        if (wanted < p.vocab) {
+            found = partials[(row * p.groups + group_of(wanted)) * 2u + 1u].z;
+        }
+        out[at + 6u] = bitcast<u32>(found);
         out[at + 7u] = 0u;
     }
 }

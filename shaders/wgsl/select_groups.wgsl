@@ -2,7 +2,7 @@
 //
 // Output per group, 8 words: maximum, sum of exp(l - maximum), sum of
 //   exp((l - maximum) / temperature), id of the best key, the best key, count of
-//   NaN logits, two spare. The key is the logit, or with noise
+//   NaN logits, the wanted token's logit if it is in the group, one spare. The key is the logit, or with noise
 //   l / temperature + gumbel(seed, draw, id): its argmax is an exact sample.
 // Memory: logits [S][stride] f32; partials [S][groups][8].
 // Workgroup: LANES lanes, one group each. Grid: x = group sets, y = rows.
@@ -72,7 +72,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
         }
     }
+    let wanted = info[settings + 5u];
+    var found = LOWEST;
+    if (wanted < p.vocab && group_of(wanted) == own) {
+        found = logits[row * p.stride + wanted];
+    }
     let at = (row * p.groups + own) * 2u;
     partials[at] = vec4<f32>(top, sum, tempered, bitcast<f32>(best_id));
-    partials[at + 1u] = vec4<f32>(best, f32(broken), 0.0, 0.0);
+    partials[at + 1u] = vec4<f32>(best, f32(broken), found, 0.0);
 }

@@ -1,6 +1,10 @@
 //! Tiny random Llama checkpoints against transformers: logits of a prefill, a chunked prefill and
-//! decode steps, on the CPU twins and on the adapter.
+//! decode steps, and log-probabilities of prompts through the engine, on the CPU twins and on the
+//! adapter.
 
+use fireside_engine::{
+    Engine, EngineConfig, GenerationDefaults, GenerationParams, ModelExecutor, PromptToken, Request,
+};
 use fireside_formats::{TensorSource, WeightFile};
 use fireside_model::path::load_path;
 use fireside_model::{KvDtype, Model};
@@ -154,6 +158,84 @@ fn chunked_prefill_equals_whole_prefill_and_steps_equal_a_longer_prefill() {
                     &whole,
                     1e-4,
                 );
+            }
+        }
+    }
+}
+
+/// Log-probabilities of a row of logits, the highest first, and that of one token.
+fn log_softmax(logits: &[f32], token: u32) -> (Vec<f32>, f32) {
+    let top = logits.iter().copied().fold(f32::MIN, f32::max);
+    let sum: f64 = logits.iter().map(|l| f64::from(l - top).exp()).sum();
+    let of = |l: &f32| l - top - sum.ln() as f32;
+    let mut all: Vec<f32> = logits.iter().map(of).collect();
+    let own = all[token as usize];
+    all.sort_by(|a, b| b.total_cmp(a));
+    (all, own)
+}
+
+/// The scores of a prompt against transformers' logits.
+#[track_caller]
+fn check_scores(what: &str, scores: &[PromptToken], expected: &Expected, top: usize) {
+    assert_eq!(scores.len(), expected.tokens.len(), "{what}");
+    assert_eq!(scores[0].logprob, None, "{what}");
+    for (at, score) in scores.iter().enumerate().skip(1) {
+        let (all, own) = log_softmax(&expected.logits[at - 1], score.id);
+        let mut actual = vec![score.logprob.unwrap()];
+        actual.extend(score.top_logprobs.iter().map(|top| top.logprob));
+        let mut wanted = vec![own];
+        wanted.extend(&all[..top]);
+        close(what, &[actual], &[wanted], TOLERANCE);
+    }
+}
+
+#[test]
+fn log_probabilities_of_prompts_equal_transformers_alone_in_chunks_in_company_and_when_cached() {
+    let test = "log_probabilities_of_prompts_equal_transformers_alone_in_chunks_in_company_and_when_cached";
+    for (place, device) in devices(test) {
+        for variant in variants() {
+            // Dynamic scaling depends on how the tokens came, by definition.
+            if variant.contains("dynamic") {
+                continue;
+            }
+            for (step_tokens, top) in [(512, 3), (7, 0)] {
+                let path = fixture("tiny-llama").join(&variant);
+                let loaded = load_path(&path, device.clone()).unwrap();
+                let vocab = loaded.model.config().vocab as u32;
+                let executor = ModelExecutor::new(loaded.model, 512, KvDtype::F32).unwrap();
+                let config = EngineConfig {
+                    step_tokens,
+                    ..EngineConfig::default()
+                };
+                let defaults = GenerationDefaults::default();
+                let tokenizer = loaded.text.tokenizer;
+                let mut engine = Engine::new(executor, tokenizer, defaults, config).unwrap();
+                let request = |tokens: Vec<u32>, scored: Option<usize>, new| {
+                    Request::new(tokens).with_params(GenerationParams {
+                        max_new_tokens: Some(new),
+                        do_sample: Some(false),
+                        ignore_eos: Some(true),
+                        prompt_logprobs: scored,
+                        ..Default::default()
+                    })
+                };
+                let expected = &expectations(&variant)[0];
+                let tokens = &expected.tokens;
+                let alone = request(tokens.clone(), Some(top), 0);
+                let other = |seed: u32| (0..20).map(|at| (seed + at * 5) % vocab).collect();
+                let all = [
+                    request(other(3), None, 9),
+                    request(tokens.clone(), Some(top), 4),
+                    request(other(8), Some(1), 2),
+                ];
+                let what = format!("{} on {place}, {step_tokens} a step", expected.name);
+                let mut run = |requests: &[Request], which: usize| {
+                    let all = pollster::block_on(engine.generate(requests)).unwrap();
+                    check_scores(&what, &all[which][0].prompt_logprobs, expected, top);
+                };
+                run(std::slice::from_ref(&alone), 0);
+                // Now its front is cached.
+                run(&all, 1);
             }
         }
     }

@@ -106,6 +106,7 @@ export interface CompletionRequest extends GenerationParameters {
   stream?: boolean | null;
   echo?: boolean | null;
   logprobs?: number | null;
+  best_of?: number | null;
 }
 
 export type FinishReason = "stop" | "length" | "abort";

@@ -140,8 +140,7 @@ impl BlockPool {
         self.total().saturating_mul(BLOCK)
     }
 
-    /// How many tokens of the front are cached, in whole blocks. The last token never counts: it has
-    /// to be run for the next one.
+    /// How many tokens of the front are cached, in whole blocks.
     pub(crate) fn cached(&self, tokens: &[u32]) -> usize {
         self.find(tokens).0.len() * BLOCK
     }
@@ -150,7 +149,7 @@ impl BlockPool {
     fn find(&self, tokens: &[u32]) -> (Vec<u32>, Prefix) {
         let mut blocks = Vec::new();
         let mut before = Prefix::default();
-        for tokens in whole_blocks(tokens.split_last().map_or(&[], |(_, rest)| rest)) {
+        for tokens in whole_blocks(tokens) {
             let content = Content { before, tokens };
             let Some(block) = self.index.get(&content) else {
                 break;
@@ -168,9 +167,14 @@ impl BlockPool {
         (blocks, before)
     }
 
-    /// A table for all of these tokens, which begins with the blocks that hold their front already.
-    /// `None`, and nothing changes, if fewer than `spare` blocks would be left to be given.
-    pub(crate) fn open(&mut self, tokens: &[u32], spare: usize) -> Option<BlockTable> {
+    /// A table for so many positions, which begins with the blocks that hold the front of `tokens`
+    /// already. `None`, and nothing changes, if fewer than `spare` blocks would be left to be given.
+    pub(crate) fn open(
+        &mut self,
+        tokens: &[u32],
+        positions: usize,
+        spare: usize,
+    ) -> Option<BlockTable> {
         let (found, prefix) = self.find(tokens);
         let held = |block: &&u32| {
             self.slots
@@ -178,7 +182,7 @@ impl BlockPool {
                 .is_some_and(|s| s.holders > 0)
         };
         let shared = found.iter().filter(held).count();
-        let wanted = blocks_for(tokens.len()) - shared;
+        let wanted = blocks_for(positions).saturating_sub(shared);
         if wanted.saturating_add(spare) > self.available() {
             return None;
         }
@@ -186,13 +190,13 @@ impl BlockPool {
             cached: found.len(),
             prefix,
             clearings: self.clearings,
-            blocks: Vec::with_capacity(blocks_for(tokens.len())),
+            blocks: Vec::with_capacity(blocks_for(positions)),
         };
         for number in found {
             table.blocks.push(self.hold(number));
         }
         // What is wanted was counted.
-        let _ = self.grow(&mut table, tokens.len());
+        let _ = self.grow(&mut table, positions);
         Some(table)
     }
 

@@ -40,8 +40,8 @@ impl Default for EngineConfig {
 }
 
 impl EngineConfig {
-    /// The settings within the executor's limits, so that every running sequence can have a token in
-    /// each step.
+    /// The settings within the executor's limits, so that every running sequence can have a token
+    /// with its row in each step.
     pub(crate) fn within(mut self, limits: &ExecutorLimits) -> Result<Self, Error> {
         let sizes = [
             ("step_tokens", self.step_tokens),
@@ -54,6 +54,7 @@ impl EngineConfig {
             ("the executor's blocks", limits.blocks),
             ("the executor's step_tokens", limits.step_tokens),
             ("the executor's step_sequences", limits.step_sequences),
+            ("the executor's step_rows", limits.step_rows),
         ];
         if let Some((field, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
             return Err(Error::invalid(field, 0, "at least 1"));
@@ -62,6 +63,7 @@ impl EngineConfig {
         self.max_running = self
             .max_running
             .min(limits.step_sequences)
+            .min(limits.step_rows)
             .min(self.step_tokens);
         Ok(self)
     }

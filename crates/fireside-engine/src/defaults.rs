@@ -69,6 +69,7 @@ pub(crate) struct Resolved {
     pub(crate) ignore_eos: bool,
     pub(crate) sequences: usize,
     pub(crate) logprobs: Option<usize>,
+    pub(crate) prompt_logprobs: Option<usize>,
 }
 
 impl GenerationDefaults {
@@ -133,6 +134,7 @@ impl GenerationDefaults {
             ignore_eos: merged.ignore_eos.unwrap_or(false),
             sequences: merged.num_return_sequences.unwrap_or(1),
             logprobs: merged.logprobs,
+            prompt_logprobs: merged.prompt_logprobs,
         })
     }
 }

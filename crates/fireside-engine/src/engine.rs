@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fireside_model::Selection;
 use fireside_model::step::{Chunk, Selected, Step};
 use fireside_tokenizer::Tokenizer;
 use web_time::{Instant, SystemTime, UNIX_EPOCH};
@@ -70,6 +71,7 @@ impl<E: Executor> Engine<E> {
         let budget = Budget {
             tokens: config.step_tokens,
             sequences: config.max_running,
+            rows: limits.step_rows,
         };
         Ok(Self {
             scheduler: Scheduler::new(budget, BlockPool::new(limits.blocks, config.prefix_cache)),
@@ -151,11 +153,16 @@ impl<E: Executor> Engine<E> {
         for generation in generations {
             let sequence_id = SequenceId(self.next_sequence);
             self.next_sequence += 1;
+            let scoring = generation.positions_to_score();
             self.generations.insert(sequence_id, generation);
             // The last token is not run, so it needs no position.
-            let positions = request.prompt.len() + most.saturating_sub(1);
-            let sequence = Sequence::new(sequence_id, request.prompt.clone(), positions);
-            if most == 0 || self.scheduler.add(sequence).is_err() {
+            let (tokens, positions) = match most.checked_sub(1) {
+                Some(more) => (&request.prompt[..], request.prompt.len() + more),
+                None => (&request.prompt[..scoring], scoring),
+            };
+            let sequence = Sequence::new(sequence_id, tokens.to_vec(), positions);
+            let idle = tokens.is_empty();
+            if idle || self.scheduler.add(sequence.scoring(scoring)).is_err() {
                 self.ended.push(sequence_id);
             }
         }
@@ -269,6 +276,9 @@ impl<E: Executor> Engine<E> {
             }
         }
         for id in std::mem::take(&mut self.ended) {
+            let generation = self.generations.get_mut(&id);
+            let prompt = generation.and_then(Generation::take_scores);
+            events.extend(prompt.map(Event::Prompt));
             events.extend(self.finish(id, FinishReason::Length).map(Event::Finished));
         }
         Ok(events)
@@ -305,7 +315,10 @@ impl<E: Executor> Engine<E> {
             };
             generation.started(now);
             let end = planned.start + planned.len;
-            let mut rows = Vec::new();
+            let scores = planned.scores.clone();
+            let mut rows: Vec<_> = scores
+                .map(|position| (position - planned.start, generation.scoring_row(position)))
+                .collect();
             if planned.selects {
                 rows.push((planned.len - 1, generation.row()));
             }
@@ -333,6 +346,8 @@ impl<E: Executor> Engine<E> {
                 .is_some_and(|g| g.generated > 0);
             let decoded = usize::from(generates && planned.selects);
             self.stats.prefill_tokens += (planned.len - decoded) as u64;
+            let scores: Vec<_> = selected.by_ref().take(planned.scores.len()).collect();
+            self.take_scores(planned, &scores, events);
             if planned.selects
                 && let Some(selected) = selected.next()
             {
@@ -340,6 +355,55 @@ impl<E: Executor> Engine<E> {
             }
             self.scheduler.settle(planned.id);
         }
+    }
+
+    /// Takes the rows that score a prompt. One without tokens to generate ends with the last of them.
+    fn take_scores(&mut self, planned: &PlannedChunk, rows: &[Selected], events: &mut Vec<Event>) {
+        let id = planned.id;
+        for (position, row) in planned.scores.clone().zip(rows) {
+            if let Some(count) = broken(&row.selection) {
+                self.fail_broken(id, position, count, events);
+                return;
+            }
+            if let Some(generation) = self.generations.get_mut(&id) {
+                generation.score(row);
+            }
+        }
+        let Some(generation) = self.generations.get_mut(&id) else {
+            return;
+        };
+        if let Some(prompt) = generation.take_scores() {
+            let ends = !generation.generates();
+            events.push(Event::Prompt(prompt));
+            if ends {
+                events.extend(self.finish(id, FinishReason::Length).map(Event::Finished));
+            }
+        }
+    }
+
+    /// Ends a sequence whose logits are not numbers.
+    fn fail_broken(
+        &mut self,
+        id: SequenceId,
+        position: usize,
+        count: u32,
+        events: &mut Vec<Event>,
+    ) {
+        if let Some((generation, _)) = self.remove(id) {
+            let (request, index) = (generation.request, generation.index);
+            events.push(Event::Failed {
+                request,
+                index,
+                error: Error::BrokenLogits {
+                    request,
+                    index,
+                    position,
+                    count,
+                },
+            });
+        }
+        // Keys and values that are not numbers may have come into the cache before.
+        self.scheduler.clear_cache();
     }
 
     /// Takes the result of one row.
@@ -356,24 +420,8 @@ impl<E: Executor> Engine<E> {
             error,
         };
 
-        let selection = &selected.selection;
-        let excluded = selection.broken == 0 && selection.token == u32::MAX;
-        let sums = [
-            selection.max,
-            selection.log_sum_exp,
-            selection.tempered_log_sum_exp,
-        ];
-        if selection.broken > 0 || (!excluded && sums.iter().any(|sum| !sum.is_finite())) {
-            let count = selection.broken.max(1);
-            events.push(fail(Error::BrokenLogits {
-                request,
-                index,
-                position,
-                count,
-            }));
-            self.remove(id);
-            // Keys and values that are not numbers may have come into the cache before.
-            self.scheduler.clear_cache();
+        if let Some(count) = broken(&selected.selection) {
+            self.fail_broken(id, position, count, events);
             return;
         }
         let choice = match generation.choose(selected, self.limits.vocab) {
@@ -490,6 +538,14 @@ impl<E: Executor> Engine<E> {
         };
         let most = resolved.max_new_tokens.min(room);
         let positions = self.scheduler.pool().positions();
+        // Even where nothing is generated a prompt is run to be scored, but for its last token.
+        if resolved.prompt_logprobs.is_some() && prompt - 1 > positions {
+            return Err(Error::CacheTooSmall {
+                prompt,
+                new: most,
+                positions,
+            });
+        }
         let fitting = positions.saturating_add(1).saturating_sub(prompt);
         // A number that nobody asked for is made to fit.
         if most <= fitting {
@@ -504,6 +560,18 @@ impl<E: Executor> Engine<E> {
             })
         }
     }
+}
+
+/// How many logits of a row are not numbers, if any; a row of which every token is excluded is sound.
+fn broken(selection: &Selection) -> Option<u32> {
+    let excluded = selection.broken == 0 && selection.token == u32::MAX;
+    let sums = [
+        selection.max,
+        selection.log_sum_exp,
+        selection.tempered_log_sum_exp,
+    ];
+    let unsound = !excluded && sums.iter().any(|sum| !sum.is_finite());
+    (selection.broken > 0 || unsound).then_some(selection.broken.max(1))
 }
 
 /// Sees that a step gave what was wanted.

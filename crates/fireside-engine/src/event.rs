@@ -8,6 +8,9 @@ use crate::{Error, RequestId, TokenLogprob};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
+    /// Its prompt has been scored, where the request asks for that: the first event of the
+    /// request's first sequence. Other sequences of the request may have events before it.
+    Prompt(Prompt),
     /// It has a token more.
     Token(Token),
     /// It came to its end.
@@ -27,6 +30,7 @@ impl Event {
     /// The request.
     pub fn request(&self) -> RequestId {
         match self {
+            Self::Prompt(prompt) => prompt.request,
             Self::Token(token) => token.request,
             Self::Finished(finished) => finished.request,
             Self::Failed { request, .. } => *request,
@@ -36,6 +40,7 @@ impl Event {
     /// Which of the request's sequences, from 0.
     pub fn index(&self) -> usize {
         match self {
+            Self::Prompt(_) => 0,
             Self::Token(token) => token.index,
             Self::Finished(finished) => finished.index,
             Self::Failed { index, .. } => *index,
@@ -44,8 +49,28 @@ impl Event {
 
     /// Whether it is the sequence's last event.
     pub fn is_end(&self) -> bool {
-        !matches!(self, Self::Token(_))
+        !matches!(self, Self::Prompt(_) | Self::Token(_))
     }
+}
+
+/// What the model makes of a request's prompt, which all of its sequences share.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prompt {
+    /// The request.
+    pub request: RequestId,
+    /// All tokens of the prompt.
+    pub tokens: Vec<PromptToken>,
+}
+
+/// A token of a prompt, and how probable it was after those before it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PromptToken {
+    /// The token.
+    pub id: u32,
+    /// Natural logarithm of its probability; none for the first one, which follows nothing.
+    pub logprob: Option<f32>,
+    /// The most probable tokens in its place, as many as the request wants.
+    pub top_logprobs: Vec<TokenLogprob>,
 }
 
 /// A generated token.

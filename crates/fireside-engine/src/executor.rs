@@ -19,6 +19,8 @@ pub struct ExecutorLimits {
     pub step_tokens: usize,
     /// Most sequences that one step takes.
     pub step_sequences: usize,
+    /// Most rows of logits that one step gives.
+    pub step_rows: usize,
 }
 
 /// Runs steps of a model over a paged KV cache.

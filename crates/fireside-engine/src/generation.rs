@@ -1,13 +1,14 @@
 //! One sequence as its reader sees it: sampling state, text and end.
 
-use fireside_model::step::RowSelection;
+use fireside_model::step::{RowSelection, Selected};
 use fireside_tokenizer::{DetokenizeStream, StopStrings, Tokenizer};
 use web_time::Instant;
 
 use crate::defaults::Resolved;
-use crate::event::{FinishReason, RequestStats};
+use crate::event::{FinishReason, Prompt, RequestStats};
 use crate::penalties::PenaltyState;
 use crate::sample::{Choice, Draw, Outcome, Sampling, Wanted};
+use crate::score::PromptScores;
 use crate::{Error, Request, RequestId};
 
 /// The state of a generation besides its tokens.
@@ -19,6 +20,8 @@ pub(crate) struct Generation {
     sampling: Sampling,
     penalties: PenaltyState,
     wanted: Wanted,
+    /// The scores of the prompt until they are told, where they are wanted.
+    scores: Option<PromptScores>,
     ends: Ends,
     text: DetokenizeStream,
     stop: StopStrings,
@@ -105,6 +108,11 @@ impl Generation {
                 candidates: start.candidates,
                 logits: false,
             },
+            // The sequences of a request have one prompt.
+            scores: resolved
+                .prompt_logprobs
+                .filter(|_| start.index == 0)
+                .map(|top| PromptScores::new(&request.prompt, top)),
             ends: Ends {
                 eos,
                 stop_tokens,
@@ -144,12 +152,44 @@ impl Generation {
         }
     }
 
+    /// How many positions of the prompt are to be scored.
+    pub(crate) fn positions_to_score(&self) -> usize {
+        self.scores
+            .as_ref()
+            .map_or(0, |_| self.prompt_tokens.saturating_sub(1))
+    }
+
+    /// What is wanted of a position of the prompt that is to be scored.
+    pub(crate) fn scoring_row(&self, position: usize) -> RowSelection {
+        self.scores
+            .as_ref()
+            .map(|scores| scores.row(position))
+            .unwrap_or_default()
+    }
+
+    /// Takes the row of the next position that is to be scored.
+    pub(crate) fn score(&mut self, selected: &Selected) {
+        if let Some(scores) = &mut self.scores {
+            scores.push(selected);
+        }
+    }
+
+    /// The scores of the prompt, once, when all are known.
+    pub(crate) fn take_scores(&mut self) -> Option<Prompt> {
+        let scores = self.scores.take_if(|scores| scores.is_complete())?;
+        Some(Prompt {
+            request: self.request,
+            tokens: scores.into_tokens(),
+        })
+    }
+
+    /// Whether any token is to be generated.
+    pub(crate) fn generates(&self) -> bool {
+        self.ends.most > 0
+    }
+
     /// Chooses the next token.
-    pub(crate) fn choose(
-        &mut self,
-        selected: &fireside_model::step::Selected,
-        vocab: usize,
-    ) -> Outcome {
+    pub(crate) fn choose(&mut self, selected: &Selected, vocab: usize) -> Outcome {
         let outcome = self
             .sampling
             .choose(selected, self.draw(), self.wanted, vocab);

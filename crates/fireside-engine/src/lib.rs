@@ -21,7 +21,14 @@
 //!
 //! impl Executor for Always {
 //!     fn limits(&self) -> ExecutorLimits {
-//!         ExecutorLimits { vocab: 4, context: 64, blocks: 8, step_tokens: 64, step_sequences: 4 }
+//!         ExecutorLimits {
+//!             vocab: 4,
+//!             context: 64,
+//!             blocks: 8,
+//!             step_tokens: 64,
+//!             step_sequences: 4,
+//!             step_rows: 64,
+//!         }
 //!     }
 //!
 //!     async fn step(&mut self, step: &Step) -> Result<Vec<Selected>, ExecutorError> {
@@ -32,6 +39,7 @@
 //!             log_sum_exp: 0.0,
 //!             tempered_log_sum_exp: 0.0,
 //!             broken: 0,
+//!             target_logit: 0.0,
 //!             candidates: vec![(self.0, 0.0)],
 //!         };
 //!         Ok(rows.map(|_| Selected { selection: selection.clone(), logits: None }).collect())
@@ -80,6 +88,7 @@ mod request;
 mod run;
 mod sample;
 mod scheduler;
+mod score;
 mod sequence;
 
 pub use cache_size::CacheSize;
@@ -87,7 +96,9 @@ pub use config::EngineConfig;
 pub use defaults::{DEFAULT_MAX_NEW_TOKENS, DEFAULT_TOP_K, GenerationDefaults};
 pub use engine::Engine;
 pub use error::{Error, ExecutorError};
-pub use event::{EngineStats, Event, FinishReason, Finished, RequestStats, Token};
+pub use event::{
+    EngineStats, Event, FinishReason, Finished, Prompt, PromptToken, RequestStats, Token,
+};
 pub use executor::{Executor, ExecutorLimits};
 pub use model_executor::ModelExecutor;
 pub use params::{GenerationParams, ParamLimits};

@@ -9,6 +9,8 @@ use crate::{Executor, ExecutorError, ExecutorLimits};
 /// Most tokens of a step: activations grow with it, and a step is one submission, which a GPU's
 /// watchdog bounds.
 const STEP_TOKENS: usize = 512;
+/// Most bytes of a step's logits on the device.
+const LOGIT_BYTES: u64 = 64 << 20;
 
 /// A model and its KV cache.
 #[derive(Debug)]
@@ -37,6 +39,15 @@ impl ModelExecutor {
     pub fn cache(&self) -> &KvCache {
         &self.cache
     }
+
+    /// Rows of logits that one buffer may hold.
+    fn step_rows(&self) -> usize {
+        let bytes = LOGIT_BYTES.min(self.model.device().max_binding());
+        let rows = bytes / (self.model.config().vocab.max(1) as u64 * 4);
+        usize::try_from(rows)
+            .unwrap_or(STEP_TOKENS)
+            .clamp(1, STEP_TOKENS)
+    }
 }
 
 impl Executor for ModelExecutor {
@@ -47,6 +58,7 @@ impl Executor for ModelExecutor {
             blocks: self.cache.blocks(),
             step_tokens: STEP_TOKENS,
             step_sequences: STEP_TOKENS,
+            step_rows: self.step_rows(),
         }
     }
 

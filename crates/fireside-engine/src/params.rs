@@ -61,6 +61,11 @@ pub struct GenerationParams {
     /// Give the log-probability of each token, and of this many best ones; 0 for the token's only.
     /// They are taken of the logits after penalties and biases, before temperature and filters.
     pub logprobs: Option<usize>,
+    /// Give the log-probability of each token of the prompt after those before it, and of this many
+    /// best ones; 0 for the token's only. They are taken of the model's own logits, without penalties
+    /// and biases, and come once in [`Event::Prompt`](crate::Event::Prompt), with `max_new_tokens` of
+    /// 0 too. The prompt is then run whole, whatever the KV cache has of it.
+    pub prompt_logprobs: Option<usize>,
 }
 
 /// The bounds that [`GenerationParams::validate`] keeps.
@@ -176,6 +181,7 @@ impl GenerationParams {
             limits.sequences,
         )?;
         count("logprobs", self.logprobs, 0, limits.logprobs)?;
+        count("prompt_logprobs", self.prompt_logprobs, 0, limits.logprobs)?;
         if let (Some(min), Some(max)) = (self.min_new_tokens, self.max_new_tokens)
             && min > max
         {
@@ -321,6 +327,7 @@ mod tests {
             r#"{"presence_penalty": -3}"#,
             r#"{"num_return_sequences": 0}"#,
             r#"{"logprobs": 21}"#,
+            r#"{"prompt_logprobs": 21}"#,
             r#"{"stop_token_ids": [100]}"#,
         ] {
             message(bad);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use crate::event::{Event, FinishReason, RequestStats};
+use crate::event::{Event, FinishReason, PromptToken, RequestStats};
 use crate::{Engine, Error, Executor, Request, RequestId, TokenLogprob};
 
 /// All of a sequence, once it has ended.
@@ -17,6 +17,9 @@ pub struct Completion {
     pub logprobs: Vec<f32>,
     /// The most probable tokens at each place, where the request wants them.
     pub top_logprobs: Vec<Vec<TokenLogprob>>,
+    /// The tokens of the prompt with their log-probabilities, where the request wants them; of a
+    /// request's sequences only the first one has them.
+    pub prompt_logprobs: Vec<PromptToken>,
     /// Why it ended.
     pub finish_reason: FinishReason,
     /// The seed that it was sampled with.
@@ -92,6 +95,9 @@ impl<E: Executor> Engine<E> {
         self.run(requests, |position, event| {
             let place = (position, event.index());
             match event {
+                Event::Prompt(prompt) => {
+                    parts.entry(place).or_default().prompt_logprobs = prompt.tokens;
+                }
                 Event::Token(token) => {
                     let parts = parts.entry(place).or_default();
                     parts.text += &token.text;
@@ -110,6 +116,7 @@ impl<E: Executor> Engine<E> {
                             token_ids: parts.token_ids,
                             logprobs: parts.logprobs,
                             top_logprobs: parts.top_logprobs,
+                            prompt_logprobs: parts.prompt_logprobs,
                             finish_reason: finished.reason,
                             seed: finished.seed,
                             stats: finished.stats,
@@ -144,6 +151,7 @@ struct Parts {
     token_ids: Vec<u32>,
     logprobs: Vec<f32>,
     top_logprobs: Vec<Vec<TokenLogprob>>,
+    prompt_logprobs: Vec<PromptToken>,
 }
 
 /// An engine with the requests of one run, which end with it.

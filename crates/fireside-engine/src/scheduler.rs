@@ -1,7 +1,7 @@
 //! Decides what each step runs; pure bookkeeping, without a device.
 //!
-//! A step takes one token of every sequence that generates, and fills what is left of its token
-//! budget with chunks of prompts, oldest first. Sequences are admitted in the order of their
+//! A step takes one token of every sequence that generates, and fills what is left of its budget of
+//! tokens and rows with chunks of prompts, oldest first. Sequences are admitted in the order of their
 //! arrival, when there are blocks for all tokens that they have; while they generate they grow block
 //! by block. Where no block is free, the youngest running sequence gives up all of its blocks and
 //! waits again, to be computed anew later. So the oldest sequence always comes to its end, then the
@@ -11,6 +11,7 @@
 //! order of arrival.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use fireside_model::BLOCK;
 
@@ -24,17 +25,22 @@ pub(crate) struct Budget {
     pub(crate) tokens: usize,
     /// Most sequences that run at once.
     pub(crate) sequences: usize,
+    /// Most rows of logits of a step; at least `sequences`.
+    pub(crate) rows: usize,
 }
 
 /// Consecutive tokens of a sequence to run in a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PlannedChunk {
     pub(crate) id: SequenceId,
     /// Position of the first token.
     pub(crate) start: usize,
     /// Number of tokens.
     pub(crate) len: usize,
+    /// The positions in it that are to be scored.
+    pub(crate) scores: Range<usize>,
     /// Whether it ends with the sequence's last token, so that the next one is to be selected.
+    /// False where that token is scored: then nothing follows it.
     pub(crate) selects: bool,
 }
 
@@ -146,14 +152,14 @@ impl Scheduler {
     /// Nothing is noted as run: planning again without [`Sequence::advance`] plans the same tokens.
     pub(crate) fn plan(&mut self) -> Plan {
         let mut plan = Plan::default();
-        let mut left = self.budget.tokens;
+        let mut left = self.budget;
         self.plan_decode(&mut plan, &mut left);
         for at in 0..self.running.len() {
-            if left > 0 && self.running.get(at).is_some_and(|s| s.pending() > 1) {
+            if left.tokens > 0 && self.running.get(at).is_some_and(|s| s.pending() > 1) {
                 self.plan_prefill(at, &mut plan, &mut left);
             }
         }
-        while left > 0 && self.admit() {
+        while left.tokens > 0 && left.rows > 0 && self.admit() {
             self.plan_prefill(self.running.len() - 1, &mut plan, &mut left);
         }
         plan
@@ -161,17 +167,18 @@ impl Scheduler {
 
     /// As many tokens of the running sequence at `at` as the budget allows, unless it is better held
     /// back.
-    fn plan_prefill(&mut self, at: usize, plan: &mut Plan, left: &mut usize) {
+    fn plan_prefill(&mut self, at: usize, plan: &mut Plan, left: &mut Budget) {
         if self.running.get(at).is_some_and(|s| !s.begun()) {
             if self.is_held_back(at) {
                 return;
             }
             self.reuse(at);
-            let begun = self.running.get(at).map(|s| (s.id, s.computed()));
-            plan.begun.extend(begun);
         }
-        if let Some(sequence) = self.running.get(at) {
-            push_chunk(plan, sequence, left);
+        if let Some(sequence) = self.running.get(at)
+            && push_chunk(plan, sequence, left)
+            && !sequence.begun()
+        {
+            plan.begun.push((sequence.id, sequence.computed()));
         }
     }
 
@@ -182,9 +189,9 @@ impl Scheduler {
         else {
             return false;
         };
-        let tokens = sequence.tokens();
+        let tokens = sequence.skippable();
         let next = self.pool.cached(tokens) + BLOCK;
-        next < tokens.len()
+        next <= tokens.len()
             && older.iter().any(|older| {
                 older.pending() > 1
                     && self.pool.caches(&older.table)
@@ -197,19 +204,20 @@ impl Scheduler {
         let Some(sequence) = self.running.get_mut(at) else {
             return;
         };
-        if self.pool.cached(sequence.tokens()) > sequence.computed() {
+        if self.pool.cached(sequence.skippable()) > sequence.computed() {
             self.pool.release(sequence.evict());
             // It takes no more than it gave back.
-            if let Some(table) = self.pool.open(sequence.tokens(), 0) {
+            let positions = sequence.tokens().len();
+            if let Some(table) = self.pool.open(sequence.skippable(), positions, 0) {
                 sequence.place(table);
             }
         }
     }
 
     /// One token of each sequence that has only its last one to run, oldest first.
-    fn plan_decode(&mut self, plan: &mut Plan, left: &mut usize) {
+    fn plan_decode(&mut self, plan: &mut Plan, left: &mut Budget) {
         let mut at = 0;
-        while at < self.running.len() && *left > 0 {
+        while at < self.running.len() && left.tokens > 0 {
             if self.running[at].pending() != 1 {
                 at += 1;
                 continue;
@@ -247,11 +255,12 @@ impl Scheduler {
         if self.running.len() >= self.budget.sequences {
             return false;
         }
-        let Some(tokens) = self.waiting.front().map(Sequence::tokens) else {
+        let Some(first) = self.waiting.front() else {
             return false;
         };
         // A spare block for each running sequence, so that a newcomer is not sent away at once.
-        let Some(table) = self.pool.open(tokens, self.running.len()) else {
+        let (tokens, positions) = (first.skippable(), first.tokens().len());
+        let Some(table) = self.pool.open(tokens, positions, self.running.len()) else {
             return false;
         };
         match self.waiting.pop_front() {
@@ -271,16 +280,39 @@ impl Scheduler {
     }
 }
 
-/// Plans as many pending tokens as the budget allows.
-fn push_chunk(plan: &mut Plan, sequence: &Sequence, left: &mut usize) {
-    let len = sequence.pending().min(*left);
-    *left -= len;
+/// Plans as many pending tokens as the budget allows. False, and nothing changes, where no row is
+/// left for the first one.
+fn push_chunk(plan: &mut Plan, sequence: &Sequence, left: &mut Budget) -> bool {
+    let start = sequence.computed();
+    let last = sequence.tokens().len();
+    let unscored = sequence.unscored();
+    let mut end = last.min(start + left.tokens);
+    // What is run before the first position to be scored is cached, or was scored before.
+    let first = unscored.start.max(start);
+    let scored_until = |end: usize| unscored.end.min(end).max(first);
+    if scored_until(end) - first > left.rows {
+        end = first + left.rows;
+    }
+    let mut scores = first..scored_until(end);
+    let mut selects = end == last && scores.end < last;
+    if selects && scores.len() == left.rows {
+        end -= 1;
+        selects = false;
+        scores = first..scored_until(end);
+    }
+    if end <= start {
+        return false;
+    }
+    left.tokens -= end - start;
+    left.rows -= scores.len() + usize::from(selects);
     plan.chunks.push(PlannedChunk {
         id: sequence.id,
-        start: sequence.computed(),
-        len,
-        selects: len == sequence.pending(),
+        start,
+        len: end - start,
+        scores,
+        selects,
     });
+    true
 }
 
 #[cfg(test)]

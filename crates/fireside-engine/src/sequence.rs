@@ -1,5 +1,7 @@
 //! One sequence as the scheduler sees it: its tokens, and how much of them the cache holds.
 
+use std::ops::Range;
+
 use crate::blocks::BlockTable;
 
 /// Identifies a sequence; sequences that came later have larger ones.
@@ -18,6 +20,10 @@ pub(crate) struct Sequence {
     most_positions: usize,
     /// Whether any of it was run since it has its blocks.
     begun: bool,
+    /// How many positions of the front are to be scored: what each says of the token after it.
+    scoring: usize,
+    /// How many of them have been scored; they need not be again if the cache is lost.
+    scored: usize,
     /// The blocks that hold them.
     pub(crate) table: BlockTable,
 }
@@ -32,8 +38,21 @@ impl Sequence {
             computed: 0,
             most_positions,
             begun: false,
+            scoring: 0,
+            scored: 0,
             table: BlockTable::default(),
         }
+    }
+
+    /// With its first positions to be scored.
+    pub(crate) fn scoring(mut self, positions: usize) -> Self {
+        self.scoring = positions.min(self.tokens.len());
+        self
+    }
+
+    /// The positions that are still to be scored.
+    pub(crate) fn unscored(&self) -> Range<usize> {
+        self.scored..self.scoring
     }
 
     /// All tokens.
@@ -65,6 +84,7 @@ impl Sequence {
     pub(crate) fn advance(&mut self, count: usize) {
         self.begun = true;
         self.computed = (self.computed + count).min(self.tokens.len());
+        self.scored = self.scored.max(self.computed.min(self.scoring));
     }
 
     /// Adds a generated token.
@@ -82,6 +102,19 @@ impl Sequence {
         self.computed = table.cached_positions();
         self.begun = false;
         self.table = table;
+    }
+
+    /// The tokens that need not be run where the cache has them: all but the last one, as its row
+    /// is wanted, and none from the first that is to be scored.
+    pub(crate) fn skippable(&self) -> &[u32] {
+        let end = self.tokens.len().saturating_sub(1);
+        let unscored = self.unscored();
+        let end = if unscored.is_empty() {
+            end
+        } else {
+            end.min(unscored.start)
+        };
+        self.tokens.get(..end).unwrap_or_default()
     }
 
     /// The tokens whose keys and values are in the cache for good: the last token may be run again

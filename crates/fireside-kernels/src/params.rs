@@ -222,8 +222,10 @@ pub struct SelectParams {
 }
 
 /// Words of one row's selection settings: 1 / temperature as f32 bits, noise, seed low, seed
-/// high, draw, three spare.
+/// high, draw, the token whose logit is wanted ([`NO_TARGET`] for none), two spare.
 pub const SELECT_SETTINGS: usize = 8;
+/// The target of a selection row that has none.
+pub const NO_TARGET: u32 = u32::MAX;
 /// Words of a selection row before its candidates.
 pub const SELECT_HEAD: usize = 8;
 

@@ -15,6 +15,8 @@ pub struct Selection {
     pub tempered_log_sum_exp: f32,
     /// NaN logits; any means that the computation broke.
     pub broken: u32,
+    /// The logit of the token that the row asked for; the lowest number where it asked for none.
+    pub target_logit: f32,
     /// Candidates (id, logit), largest first; equal logits by id.
     pub candidates: Vec<(u32, f32)>,
 }
@@ -33,6 +35,7 @@ impl Selection {
             log_sum_exp: f32::from_bits(head[3]),
             tempered_log_sum_exp: f32::from_bits(head[4]),
             broken: head[5],
+            target_logit: f32::from_bits(head[6]),
             candidates: pairs
                 .chunks_exact(2)
                 .filter(|pair| pair[0] != u32::MAX)

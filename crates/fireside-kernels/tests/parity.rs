@@ -9,7 +9,7 @@ use fireside_kernels::layout::{Block, Layout, Planes, padded};
 use fireside_kernels::ops::{self, LinearExtras};
 use fireside_kernels::params::{
     Activation, AdjustParams, AttentionParams, BLOCK, EmbedParams, GluParams, KvDtype,
-    LinearParams, MatrixShape, NormParams, RopeParams, SelectParams,
+    LinearParams, MatrixShape, NO_TARGET, NormParams, RopeParams, SELECT_SETTINGS, SelectParams,
 };
 use fireside_kernels::selection::Selection;
 use fireside_kernels::twin;
@@ -630,7 +630,7 @@ fn settings(temperature: f32, noise: Option<(u64, u32)>) -> [u32; 8] {
         seed as u32,
         (seed >> 32) as u32,
         draw,
-        0,
+        NO_TARGET,
         0,
         0,
     ]
@@ -659,6 +659,9 @@ fn selection_equals_its_twin() {
                 step.extend(settings(1.0, None));
                 step.extend(settings(0.7, Some((0x1234_5678_9abc, 5))));
                 step.extend(settings(1.5, None));
+                // Targets: of any rank, none, and the last one.
+                step[3 + 5] = (vocab / 3) as u32;
+                step[3 + 2 * SELECT_SETTINGS + 5] = (vocab - 1) as u32;
                 let params = SelectParams {
                     vocab,
                     keep,
@@ -689,6 +692,7 @@ fn selection_equals_its_twin() {
                         ],
                         FUNCTION_TOLERANCE,
                     );
+                    assert_eq!(actual.target_logit, expected.target_logit, "{name}: target");
                     assert_eq!(actual.broken, 0);
                 }
             }

@@ -1,6 +1,6 @@
 //! From a step to the one buffer that is uploaded for it, and the offsets the kernels need.
 
-use fireside_kernels::params::{BLOCK, NO_ROW, SELECT_SETTINGS};
+use fireside_kernels::params::{BLOCK, NO_ROW, NO_TARGET, SELECT_SETTINGS};
 
 use crate::config::DecoderConfig;
 use crate::error::ModelError;
@@ -106,6 +106,7 @@ impl Plan {
             settings[2] = seed as u32;
             settings[3] = (seed >> 32) as u32;
             settings[4] = draw;
+            settings[5] = selection.target.unwrap_or(NO_TARGET);
             words.extend(settings);
         }
 
@@ -213,6 +214,12 @@ fn check(step: &Step, config: &DecoderConfig, blocks: usize) -> Result<(), Model
             let temperature = selection.temperature;
             if !(temperature > 0.0 && temperature.is_finite()) {
                 return wrong(format!("a temperature of {temperature} is not above zero"));
+            }
+            if let Some(target) = selection.target.filter(|t| *t as usize >= config.vocab) {
+                return wrong(format!(
+                    "target token {target} is outside the vocabulary of {}",
+                    config.vocab
+                ));
             }
             if let Some(a) = selection
                 .adjustments

@@ -26,6 +26,8 @@ pub struct RowSelection {
     pub noise: Option<(u64, u32)>,
     /// Candidates wanted besides the token itself; the model gives the most that any row wants.
     pub candidates: usize,
+    /// A token whose logit is wanted, wherever it ranks: [`Selection::target_logit`].
+    pub target: Option<u32>,
     /// Whether the whole row of logits is wanted on the host.
     pub logits: bool,
     /// Adjustments made before anything is selected; a token stands at most once.
@@ -38,6 +40,7 @@ impl Default for RowSelection {
             temperature: 1.0,
             noise: None,
             candidates: 0,
+            target: None,
             logits: false,
             adjustments: Vec::new(),
         }

@@ -38,7 +38,7 @@ impl ChatRequest {
     }
 
     fn read(mut fields: Fields) -> Result<Self, ApiError> {
-        let mut params = params(&fields)?;
+        let mut params = params(&fields, 1)?;
         if params.max_new_tokens.is_none() {
             params.max_new_tokens = Some(usize::MAX);
         }

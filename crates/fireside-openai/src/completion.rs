@@ -6,12 +6,16 @@ use serde_json::Value;
 
 use crate::ApiError;
 use crate::fields::{Fields, whole, wrong};
-use crate::sampling::{params, streaming};
+use crate::reply::{Reply, ReplyKind};
+use crate::sampling::{MAX_SEQUENCES, params, streaming};
 
 /// Tokens of a completion that says nothing, as OpenAI has it.
 const DEFAULT_MAX_TOKENS: usize = 16;
 /// Most log-probabilities of a token.
 const MAX_LOGPROBS: usize = 20;
+
+/// Most choices that repeat the log-probabilities of their prompt.
+const MAX_ECHOES: usize = 8;
 
 /// Most prompts of a request.
 const MAX_PROMPTS: usize = 1024;
@@ -32,8 +36,13 @@ pub struct CompletionRequest {
     pub model: Option<String>,
     /// The prompts; each is continued.
     pub prompts: Vec<Prompt>,
-    /// How to generate.
+    /// How to generate. More sequences than `n` may be asked for: `best_of`.
     pub params: GenerationParams,
+    /// Choices to give for each prompt: of its sequences, those with the highest log-probability per
+    /// token.
+    pub n: usize,
+    /// Give the log-probabilities of the tokens; with `echo` those of the prompt's too.
+    pub logprobs: bool,
     /// Answer in chunks.
     pub stream: bool,
     /// End the stream with a chunk that has the usage.
@@ -50,7 +59,9 @@ impl CompletionRequest {
     /// JSON that is not valid, or the first field with a value that means nothing.
     pub fn from_json(body: &[u8]) -> Result<Self, ApiError> {
         let mut fields = Fields::from_json(body)?;
-        let mut params = params(&fields)?;
+        let echo = fields.flag("echo")?.unwrap_or(false);
+        // With an echo there is something to give without any token.
+        let mut params = params(&fields, usize::from(!echo))?;
         params.max_new_tokens.get_or_insert(DEFAULT_MAX_TOKENS);
         params.logprobs = fields.count("logprobs", 0)?;
         if let Some(count) = params.logprobs
@@ -62,13 +73,6 @@ impl CompletionRequest {
             ));
         }
         let (stream, include_usage) = streaming(&fields)?;
-        let echo = fields.flag("echo")?.unwrap_or(false);
-        if echo && params.logprobs.is_some() {
-            return Err(ApiError::invalid(
-                "echo",
-                "echo with logprobs is not supported: prompts have no log-probabilities; leave one out",
-            ));
-        }
         if fields.get("suffix").is_some_and(|suffix| suffix != "") {
             return Err(ApiError::invalid(
                 "suffix",
@@ -76,13 +80,23 @@ impl CompletionRequest {
             ));
         }
         let n = params.num_return_sequences.unwrap_or(1);
-        if let Some(best_of) = fields.count("best_of", 1)?
-            && best_of != n
-        {
-            return Err(ApiError::invalid(
-                "best_of",
-                format!("best_of is {best_of}; expected n, which is {n}: all sequences are given"),
-            ));
+        let logprobs = params.logprobs.is_some();
+        if echo && logprobs {
+            params.prompt_logprobs = params.logprobs;
+            if n > MAX_ECHOES {
+                return Err(ApiError::invalid(
+                    "n",
+                    format!(
+                        "n is {n}; expected at most {MAX_ECHOES} with echo and logprobs: each choice \
+                         repeats its prompt"
+                    ),
+                ));
+            }
+        }
+        if let Some(best_of) = best_of(&fields, n, &params, stream)? {
+            params.num_return_sequences = Some(best_of);
+            // They are what the best ones are known by.
+            params.logprobs.get_or_insert(0);
         }
         let prompt = fields.take("prompt").ok_or_else(|| {
             ApiError::invalid(
@@ -94,6 +108,8 @@ impl CompletionRequest {
             model: fields.text("model")?,
             prompts: prompts(&prompt)?,
             params,
+            n,
+            logprobs,
             stream,
             include_usage,
             echo,
@@ -117,6 +133,60 @@ impl CompletionRequest {
             })
             .collect()
     }
+
+    /// The reply that the events of [`to_engine`](Self::to_engine)'s requests make. `created` is in
+    /// seconds since 1970.
+    pub fn reply(
+        &self,
+        id: impl Into<String>,
+        created: u64,
+        model: impl Into<String>,
+        tokenizer: &Tokenizer,
+    ) -> Reply {
+        let each = self.params.num_return_sequences.unwrap_or(1);
+        let choices = each * self.prompts.len();
+        let mut reply = Reply::new(ReplyKind::Completion, id, created, model, choices)
+            .with_best(self.n, each)
+            .with_usage(self.include_usage)
+            .with_logprobs(self.logprobs);
+        if self.echo {
+            for (number, prompt) in self.prompts.iter().enumerate() {
+                let text = match prompt {
+                    Prompt::Text(text) => text.clone(),
+                    Prompt::Tokens(tokens) => tokenizer.decode(tokens, true),
+                };
+                reply.echo(number, text);
+            }
+        }
+        reply
+    }
+}
+
+/// `best_of`, where more sequences are wanted than are given.
+fn best_of(
+    fields: &Fields,
+    n: usize,
+    params: &GenerationParams,
+    stream: bool,
+) -> Result<Option<usize>, ApiError> {
+    let Some(best_of) = fields.count("best_of", 1)?.filter(|best_of| *best_of != n) else {
+        return Ok(None);
+    };
+    let expected = if best_of < n {
+        format!("at least n, which is {n}")
+    } else if best_of > MAX_SEQUENCES {
+        format!("at most {MAX_SEQUENCES}")
+    } else if stream {
+        format!("n, which is {n}, in a stream: the best ones are known at the end")
+    } else if params.do_sample != Some(true) {
+        "a temperature above 0 with it: without sampling all sequences are one".to_owned()
+    } else {
+        return Ok(Some(best_of));
+    };
+    Err(ApiError::invalid(
+        "best_of",
+        format!("best_of is {best_of}; expected {expected}"),
+    ))
 }
 
 fn prompts(value: &Value) -> Result<Vec<Prompt>, ApiError> {
@@ -184,9 +254,13 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_refused_by_name() {
         for (rest, param) in [
-            (r#""echo": true, "logprobs": 1"#, "echo"),
             (r#""suffix": "end""#, "suffix"),
-            (r#""best_of": 3"#, "best_of"),
+            (r#""best_of": 1000000000"#, "best_of"),
+            (r#""best_of": 2, "n": 3"#, "best_of"),
+            (r#""best_of": 2, "stream": true"#, "best_of"),
+            (r#""best_of": 2, "temperature": 0"#, "best_of"),
+            (r#""n": 9, "echo": true, "logprobs": 1"#, "n"),
+            (r#""max_tokens": 0"#, "max_tokens"),
             (
                 r#""response_format": {"type": "json_object"}"#,
                 "response_format",
@@ -206,6 +280,28 @@ mod tests {
             read(&many).unwrap_err().message,
             "prompt has 1025 entries; expected at most 1024"
         );
+    }
+
+    #[test]
+    fn best_of_asks_for_more_sequences_than_are_given() {
+        let best = read(r#"{"prompt": "a", "best_of": 5, "n": 2}"#).unwrap();
+        assert_eq!((best.n, best.params.num_return_sequences), (2, Some(5)));
+        assert_eq!((best.logprobs, best.params.logprobs), (false, Some(0)));
+        let all = read(r#"{"prompt": "a", "best_of": 2, "n": 2, "stream": true}"#).unwrap();
+        assert_eq!((all.n, all.params.num_return_sequences), (2, Some(2)));
+        assert_eq!(all.params.logprobs, None);
+    }
+
+    #[test]
+    fn an_echo_with_logprobs_scores_the_prompt_and_needs_no_new_token() {
+        let request =
+            read(r#"{"prompt": "a", "echo": true, "logprobs": 1, "max_tokens": 0}"#).unwrap();
+        assert_eq!(request.params.max_new_tokens, Some(0));
+        assert_eq!(request.params.prompt_logprobs, Some(1));
+        let request = read(r#"{"prompt": "a", "logprobs": 1}"#).unwrap();
+        assert_eq!(request.params.prompt_logprobs, None);
+        let request = read(r#"{"prompt": "a", "echo": true}"#).unwrap();
+        assert_eq!(request.params.prompt_logprobs, None);
     }
 
     #[test]

@@ -171,6 +171,7 @@ fn openai_name(field: &'static str) -> &'static str {
         "min_new_tokens" => "min_tokens",
         "num_return_sequences" => "n",
         "logprobs" => "top_logprobs",
+        "prompt_logprobs" => "logprobs",
         other => other,
     }
 }

@@ -20,6 +20,7 @@ mod chat;
 mod completion;
 mod error;
 pub mod fields;
+mod logprobs;
 mod reply;
 mod sampling;
 

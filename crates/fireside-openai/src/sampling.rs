@@ -14,11 +14,11 @@ const MAX_TEMPERATURE: f32 = 2.0;
 const MAX_STOPS: usize = 4;
 
 /// Most sequences from a prompt.
-const MAX_SEQUENCES: usize = 128;
+pub(crate) const MAX_SEQUENCES: usize = 128;
 
 /// Reads sampling, stops and lengths. A temperature left out is 1, as OpenAI's is, and no filter
-/// is on unless the request or the model asks for it.
-pub(crate) fn params(fields: &Fields) -> Result<GenerationParams, ApiError> {
+/// is on unless the request or the model asks for it. No fewer than `least` new tokens may be asked for.
+pub(crate) fn params(fields: &Fields, least: usize) -> Result<GenerationParams, ApiError> {
     let temperature = fields.number("temperature")?;
     if let Some(temperature) = temperature
         && !(0.0..=MAX_TEMPERATURE).contains(&temperature)
@@ -41,9 +41,9 @@ pub(crate) fn params(fields: &Fields) -> Result<GenerationParams, ApiError> {
         ));
     }
     Ok(GenerationParams {
-        max_new_tokens: match fields.count("max_completion_tokens", 1)? {
+        max_new_tokens: match fields.count("max_completion_tokens", least)? {
             Some(count) => Some(count),
-            None => fields.count("max_tokens", 1)?,
+            None => fields.count("max_tokens", least)?,
         },
         min_new_tokens: fields.count("min_tokens", 0)?,
         do_sample: Some(temperature != Some(0.0)),
@@ -65,6 +65,7 @@ pub(crate) fn params(fields: &Fields) -> Result<GenerationParams, ApiError> {
         ignore_eos: fields.flag("ignore_eos")?,
         num_return_sequences: sequences,
         logprobs: None,
+        prompt_logprobs: None,
     })
 }
 

@@ -297,16 +297,7 @@ impl WebEngine {
             let all = request
                 .to_engine(&self.tokenizer)
                 .map_err(|e| api_failure(&e))?;
-            let n = request.params.num_return_sequences.unwrap_or(1);
-            let mut reply = Reply::new(ReplyKind::Completion, id, created, name, n * all.len())
-                .with_usage(request.include_usage)
-                .with_logprobs(request.params.logprobs.is_some());
-            if request.echo {
-                for (index, own) in all.iter().enumerate() {
-                    let text = self.tokenizer.decode(&own.prompt, true);
-                    (0..n).for_each(|choice| reply.echo(index * n + choice, &text));
-                }
-            }
+            let reply = request.reply(id, created, name, &self.tokenizer);
             (all, reply, request.stream)
         };
         if let Some(engine) = self.engine.borrow().as_ref() {
@@ -420,7 +411,7 @@ impl WebEngine {
                 }
             }
             if open.reply.is_done() {
-                out.push(json!({ "request": number, "done": open.reply.whole() }));
+                out.push(json!({ "request": number, "done": open.reply.whole(&self.tokenizer) }));
                 mail.replies.remove(&number);
             }
         }
@@ -483,7 +474,7 @@ impl WebEngine {
                 }
             }
             if let Some(open) = mail.replies.remove(&number) {
-                out.push(json!({ "request": number, "done": open.reply.whole() }));
+                out.push(json!({ "request": number, "done": open.reply.whole(&self.tokenizer) }));
             }
         }
     }

@@ -316,7 +316,7 @@ impl Smoke<'_> {
         let vocab = 3001;
         let stride = padded(vocab);
         let mut logits = numbers(stride, 6);
-        let mut step = vec![(1.0f32 / 0.8).to_bits(), 1, 42, 0, 3, 0, 0, 0];
+        let mut step = vec![(1.0f32 / 0.8).to_bits(), 1, 42, 0, 3, 2999, 0, 0];
         step.extend([0, 17, 1.5f32.to_bits(), 4.0f32.to_bits()]);
         let profile = self.device.profile();
         let adjust = AdjustParams {
@@ -353,7 +353,7 @@ impl Smoke<'_> {
             &ids(&expected),
         );
         let sums = |words: &[u32]| -> Vec<f32> {
-            words[2..5].iter().map(|w| f32::from_bits(*w)).collect()
+            [2, 3, 4, 6].map(|at| f32::from_bits(words[at])).to_vec()
         };
         self.compare(
             format!("select sums, {shapes}"),

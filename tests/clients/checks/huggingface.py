@@ -35,6 +35,9 @@ def text_generation_whole_and_streaming(setting):
     assert details.generated_text == plain
     assert details.details.generated_tokens == 5
     assert len(details.details.tokens) == 5
+    scored = generate(details=True, decoder_input_details=True)
+    assert scored.details.prefill[0].logprob is None
+    assert all(token.logprob < 0 for token in scored.details.prefill[1:])
     last = list(generate(details=True, stream=True))[-1]
     assert last.generated_text == plain
     assert last.details.finish_reason == "length"

@@ -61,6 +61,15 @@ def completions_and_logprobs(setting):
     logprobs = whole.choices[0].logprobs
     assert len(logprobs.token_logprobs) == len(logprobs.tokens) == 3
     assert logprobs.text_offset and len(logprobs.text_offset) == 3, "there is no text_offset"
+    scored = own.completions.create(
+        model="tgi", prompt=PROMPT, max_tokens=0, echo=True, logprobs=1, temperature=0
+    ).choices[0]
+    assert scored.text == "".join(scored.logprobs.tokens) == PROMPT
+    assert scored.logprobs.token_logprobs[0] is None
+    assert all(one < 0 for one in scored.logprobs.token_logprobs[1:])
+    assert scored.logprobs.text_offset[0] == 0
+    best = own.completions.create(model="tgi", prompt=PROMPT, max_tokens=2, n=1, best_of=3)
+    assert len(best.choices) == 1 and best.usage.completion_tokens > 2
     chat = own.chat.completions.create(
         model="tgi", messages=MESSAGES, max_tokens=2, n=2, seed=1, logprobs=True, top_logprobs=2
     )

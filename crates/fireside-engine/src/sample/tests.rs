@@ -48,6 +48,7 @@ fn device(logits: &[f32], row: &RowSelection) -> Selected {
             log_sum_exp: max + sum.ln() as f32,
             tempered_log_sum_exp: max * inverse + tempered.ln() as f32,
             broken: logits.iter().filter(|l| l.is_nan()).count() as u32,
+            target_logit: f32::MIN,
             candidates: rank(logits, row.candidates),
         },
         logits: row.logits.then(|| logits.to_vec()),

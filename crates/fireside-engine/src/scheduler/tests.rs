@@ -9,6 +9,7 @@ use super::*;
 const BUDGET: Budget = Budget {
     tokens: 64,
     sequences: 4,
+    rows: 20,
 };
 
 /// A scheduler over `blocks` blocks.
@@ -114,8 +115,8 @@ fn the_youngest_gives_way_and_comes_back_with_all_of_its_tokens() {
 #[test]
 fn removal_frees_the_blocks_at_once_wherever_the_sequence_is() {
     let budget = Budget {
-        tokens: 64,
         sequences: 1,
+        ..BUDGET
     };
     let mut scheduler = scheduler(budget, 8);
     scheduler.add(sequence(0, 100, 5)).unwrap();
@@ -162,6 +163,54 @@ fn who_begins_like_a_prompt_that_is_being_run_waits_for_it() {
     assert_eq!(seen[0], [(0, 64, false)]);
     assert_eq!(seen[1], [(0, 37, true)]);
     assert_eq!(seen[2], [(0, 1, true), (1, 5, true), (2, 5, true)]);
+}
+
+#[test]
+fn a_prompt_that_is_scored_is_cut_where_the_rows_end() {
+    let mut scheduler = scheduler(BUDGET, 20);
+    scheduler.add(sequence(0, 50, 5).scoring(49)).unwrap();
+    scheduler.add(sequence(1, 9, 5)).unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        let plan = scheduler.plan();
+        let rows = plan
+            .chunks
+            .iter()
+            .map(|c| (c.id.0, c.scores.clone(), c.selects));
+        seen.push(rows.collect::<Vec<_>>());
+        run(&mut scheduler, &plan);
+    }
+    assert_eq!(seen[0], [(0, 0..20, false)]);
+    assert_eq!(seen[1], [(0, 20..40, false)]);
+    assert_eq!(seen[2], [(0, 40..49, true), (1, 0..0, true)]);
+    assert_eq!(seen[3], [(0, 50..50, true), (1, 9..9, true)]);
+}
+
+#[test]
+fn only_what_is_scored_already_may_come_from_the_cache() {
+    let mut scheduler = scheduler(BUDGET, 8);
+    let prompt: Vec<u32> = (0..2 * BLOCK as u32 + 5).collect();
+    scheduler.add(with_tokens(0, prompt.clone(), 1)).unwrap();
+    while scheduler.running() + scheduler.waiting() > 0 {
+        let plan = scheduler.plan();
+        run(&mut scheduler, &plan);
+        if plan.chunks[0].selects {
+            scheduler.remove(SequenceId(0));
+        }
+    }
+    let scored = with_tokens(1, prompt.clone(), 1).scoring(prompt.len() - 1);
+    scheduler.add(scored).unwrap();
+    for begun in [&[(SequenceId(1), 0)][..], &[]] {
+        let plan = scheduler.plan();
+        assert_eq!(plan.begun, begun);
+        run(&mut scheduler, &plan);
+    }
+    // It has scored forty positions, of which one whole block is cached.
+    scheduler.preempt_youngest();
+    let plan = scheduler.plan();
+    assert_eq!(plan.begun, [(SequenceId(1), BLOCK)]);
+    assert_eq!(plan.chunks[0].start, BLOCK);
+    assert_eq!(plan.chunks[0].scores, 40..60);
 }
 
 mod histories;

@@ -1,6 +1,6 @@
 //! What requests get that share an engine: the same as alone, and never another's failure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::pin;
@@ -8,7 +8,8 @@ use std::task::{Context, Waker};
 
 use crate::mock::{LIMITS, Model, engine, engine_with, request};
 use fireside_engine::{
-    EngineConfig, Error, Event, ExecutorError, ExecutorLimits, FinishReason, Request, RequestId,
+    Completion, EngineConfig, Error, Event, ExecutorError, ExecutorLimits, FinishReason, Request,
+    RequestId,
 };
 use proptest::prelude::*;
 
@@ -37,27 +38,37 @@ fn mixed() -> Vec<Request> {
             r#"{"max_new_tokens": 30, "repetition_penalty": 1.4, "stop": ["w1"]}"#,
         ),
         request(
+            &[6; 45],
+            r#"{"max_new_tokens": 30, "top_k": 9, "seed": 6, "prompt_logprobs": 2}"#,
+        ),
+        request(
             &[9, 9],
             r#"{"max_new_tokens": 60, "min_p": 0.2, "seed": 5, "min_new_tokens": 9}"#,
         ),
     ]
 }
 
-/// Text and tokens of each request, run alone.
-fn alone(requests: &[Request]) -> Vec<(String, Vec<u32>, FinishReason)> {
+/// Each request, run alone.
+fn alone(requests: &[Request]) -> Vec<Completion> {
     requests
         .iter()
         .map(|request| {
             let (mut engine, _) = engine(Model::Ngram);
             let all = pollster::block_on(engine.generate(std::slice::from_ref(request))).unwrap();
-            let completion = &all[0][0];
-            (
-                completion.text.clone(),
-                completion.token_ids.clone(),
-                completion.finish_reason,
-            )
+            all[0][0].clone()
         })
         .collect()
+}
+
+/// All but the seed, which requests without one are given, and counts and times.
+#[track_caller]
+fn same(actual: &Completion, expected: &Completion) {
+    let expected = Completion {
+        seed: actual.seed,
+        stats: actual.stats,
+        ..expected.clone()
+    };
+    assert_eq!(*actual, expected);
 }
 
 #[test]
@@ -67,12 +78,7 @@ fn the_same_seed_gives_the_same_text_alone_and_among_others() {
     let (mut engine, log) = engine(Model::Ngram);
     let all = pollster::block_on(engine.generate(&requests)).unwrap();
     for (completions, expected) in all.iter().zip(&expected) {
-        let completion = &completions[0];
-        assert_eq!(completion.token_ids, expected.1);
-        assert_eq!(
-            (&completion.text, completion.finish_reason),
-            (&expected.0, expected.2)
-        );
+        same(&completions[0], expected);
     }
     assert_eq!(log.borrow().most_chunks, requests.len());
     assert_eq!(engine.stats().used_blocks, 0);
@@ -101,8 +107,7 @@ fn sequences_that_lose_their_blocks_still_give_the_same_text() {
     let (mut engine, _) = engine_with(Model::Ngram, limits, config);
     let all = pollster::block_on(engine.generate(&requests)).unwrap();
     for (completions, expected) in all.iter().zip(&expected) {
-        assert_eq!(completions[0].token_ids, expected.1);
-        assert_eq!(completions[0].text, expected.0);
+        same(&completions[0], expected);
     }
     let preemptions: u64 = all
         .iter()
@@ -399,6 +404,7 @@ enum Act {
         prompt: usize,
         first: u32,
         new: usize,
+        scored: bool,
     },
     Cancel {
         nth: usize,
@@ -408,8 +414,8 @@ enum Act {
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        2 => (1usize..150, 5u32..9, 0usize..40)
-            .prop_map(|(prompt, first, new)| Act::Submit { prompt, first, new }),
+        2 => (1usize..150, 5u32..9, 0usize..40, any::<bool>())
+            .prop_map(|(prompt, first, new, scored)| Act::Submit { prompt, first, new, scored }),
         1 => (0usize..10).prop_map(|nth| Act::Cancel { nth }),
         5 => Just(Act::Step),
     ]
@@ -423,19 +429,24 @@ proptest! {
         acts in prop::collection::vec(act(), 1..60),
         blocks in 4usize..12,
         step_tokens in 1usize..100,
+        step_rows in 1usize..100,
     ) {
-        let limits = ExecutorLimits { blocks, ..LIMITS };
+        let limits = ExecutorLimits { blocks, step_rows, ..LIMITS };
         let config = EngineConfig { step_tokens, ..EngineConfig::default() };
         let (mut engine, _) = engine_with(Model::Ngram, limits, config);
         let mut open: BTreeMap<RequestId, (Vec<u32>, usize, Vec<u32>)> = BTreeMap::new();
+        let mut unscored: BTreeSet<RequestId> = BTreeSet::new();
         let mut acts = acts.into_iter();
         loop {
             match acts.next() {
-                Some(Act::Submit { prompt, first, new }) => {
+                Some(Act::Submit { prompt, first, new, scored }) => {
                     let prompt: Vec<u32> = (0..prompt as u32).map(|at| 5 + (first + at) % 95).collect();
                     let json = format!(r#"{{"max_new_tokens": {new}, "ignore_eos": true}}"#);
-                    match engine.submit(&request(&prompt, &json)) {
+                    let mut request = request(&prompt, &json);
+                    request.params.prompt_logprobs = scored.then_some(1);
+                    match engine.submit(&request) {
                         Ok(id) => {
+                            unscored.extend(scored.then_some(id));
                             open.insert(id, (prompt, new, Vec::new()));
                         }
                         Err(Error::CacheTooSmall { .. }) => {
@@ -449,6 +460,7 @@ proptest! {
                         let ended = engine.cancel(id);
                         prop_assert_eq!(ended.len(), 1);
                         let (prompt, _, tokens) = open.remove(&id).unwrap();
+                        unscored.remove(&id);
                         prop_assert_eq!(&tokens, &Model::Ngram.greedy(&prompt, tokens.len()));
                     }
                 }
@@ -457,7 +469,14 @@ proptest! {
                         let id = event.request();
                         match event {
                             Event::Token(token) => open.get_mut(&id).unwrap().2.push(token.id),
+                            Event::Prompt(scores) => {
+                                let (prompt, _, tokens) = &open[&id];
+                                let ids: Vec<u32> = scores.tokens.iter().map(|t| t.id).collect();
+                                prop_assert_eq!(&ids, prompt);
+                                prop_assert!(tokens.is_empty() && unscored.remove(&id));
+                            }
                             Event::Finished(_) => {
+                                prop_assert!(!unscored.contains(&id));
                                 let (prompt, new, tokens) = open.remove(&id).unwrap();
                                 prop_assert_eq!(tokens, Model::Ngram.greedy(&prompt, new));
                             }

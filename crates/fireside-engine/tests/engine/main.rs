@@ -4,3 +4,4 @@ mod batching;
 mod generation;
 mod mock;
 mod prefix;
+mod scoring;

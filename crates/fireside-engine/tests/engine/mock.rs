@@ -84,6 +84,10 @@ pub(crate) struct Log {
     /// Most tokens and sequences in one step.
     pub(crate) most_tokens: usize,
     pub(crate) most_chunks: usize,
+    /// Most rows in one step.
+    pub(crate) most_rows: usize,
+    /// Rows that scored a token of a prompt.
+    pub(crate) scored_rows: usize,
     /// Rows whose logits were wanted.
     pub(crate) whole_rows: usize,
     /// Positions that were written again with what they held already.
@@ -203,6 +207,7 @@ impl Mock {
                 log_sum_exp: max + sum.ln() as f32,
                 tempered_log_sum_exp: max * inverse + tempered.ln() as f32,
                 broken: logits.iter().filter(|l| l.is_nan()).count() as u32,
+                target_logit: row.target.map_or(f32::MIN, |token| logits[token as usize]),
                 candidates: ranked,
             },
             logits: row.logits.then_some(logits),
@@ -232,6 +237,9 @@ impl Executor for Mock {
             let tokens = step.chunks.iter().map(|chunk| chunk.tokens.len()).sum();
             assert!(tokens <= self.limits.step_tokens);
             assert!(step.chunks.len() <= self.limits.step_sequences);
+            let rows = step.chunks.iter().map(|chunk| chunk.rows.len()).sum();
+            assert!(rows <= self.limits.step_rows);
+            log.most_rows = log.most_rows.max(rows);
             log.most_tokens = log.most_tokens.max(tokens);
             log.most_chunks = log.most_chunks.max(step.chunks.len());
             log.last_rows.clear();
@@ -249,6 +257,7 @@ impl Executor for Mock {
             for (at, row) in &chunk.rows {
                 self.log.borrow_mut().last_rows.push(row.clone());
                 self.log.borrow_mut().whole_rows += usize::from(row.logits);
+                self.log.borrow_mut().scored_rows += usize::from(row.target.is_some());
                 results.push(self.select(&history[..chunk.start + at + 1], row));
             }
         }
@@ -305,6 +314,7 @@ pub(crate) const LIMITS: ExecutorLimits = ExecutorLimits {
     blocks: 64,
     step_tokens: 512,
     step_sequences: 16,
+    step_rows: 64,
 };
 
 /// An engine over the mock, and the mock's log.

@@ -71,6 +71,8 @@ pub fn select(logits: &[f32], stride: usize, step: &[u32], params: &SelectParams
         out[3] = (top + sum.ln() as f32).to_bits();
         out[4] = (top * inverse_temperature + tempered.ln() as f32).to_bits();
         out[5] = broken as u32;
+        let target = logits.get(settings[5] as usize);
+        out[6] = target.copied().unwrap_or(f32::MIN).to_bits();
 
         let kept = params.kept();
         if kept == 0 {

@@ -80,7 +80,7 @@ async fn whole(
             reply.push(choice, &event, tokenizer)?;
         }
     }
-    Ok(reply.whole())
+    Ok(reply.whole(tokenizer))
 }
 
 struct Chunks {
@@ -137,24 +137,8 @@ fn read_completion(app: &App, facts: &Facts, body: &[u8]) -> Result<Wanted<Reply
     let request = CompletionRequest::from_json(body)?;
     app.check_model(request.model.as_deref())?;
     let requests = request.to_engine(&facts.tokenizer)?;
-    let n = request.params.num_return_sequences.unwrap_or(1);
     let id = format!("cmpl-{}", fresh());
-    let choices = n * requests.len();
-    let mut reply = Reply::new(
-        ReplyKind::Completion,
-        id,
-        now(),
-        &app.options.model,
-        choices,
-    )
-    .with_usage(request.include_usage)
-    .with_logprobs(request.params.logprobs.is_some());
-    if request.echo {
-        for (index, own) in requests.iter().enumerate() {
-            let text = facts.tokenizer.decode(&own.prompt, true);
-            (0..n).for_each(|choice| reply.echo(index * n + choice, &text));
-        }
-    }
+    let reply = request.reply(id, now(), &app.options.model, &facts.tokenizer);
     Ok(Wanted {
         requests,
         stream: request.stream,

@@ -189,6 +189,12 @@ fn wanted(wanted: Generate, form: Form, facts: &Facts) -> Result<Wanted<Answerin
             format!("best_of is {sequences}; that needs no stream"),
         ));
     }
+    if stream && wanted.prefill {
+        return Err(ApiError::invalid(
+            "decoder_input_details",
+            "decoder_input_details is true; that needs no stream",
+        ));
+    }
     let request = wanted.to_engine(&facts.tokenizer)?;
     let full = wanted
         .return_full_text

@@ -1,6 +1,6 @@
 //! From the engine's events to TGI's frames and whole answers.
 
-use fireside_engine::{Event, Finished, Token};
+use fireside_engine::{Event, Finished, Prompt, PromptToken, Token};
 use fireside_openai::ApiError;
 use fireside_tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
@@ -17,6 +17,8 @@ pub(crate) struct Generated {
     details: bool,
     top_n: usize,
     sampled: bool,
+    /// The tokens of the prompt, where they are asked for.
+    prefill: Vec<Value>,
     sequences: Vec<Sequence>,
 }
 
@@ -45,6 +47,7 @@ impl Generated {
             details,
             top_n,
             sampled,
+            prefill: Vec::new(),
             sequences: vec![Sequence::default(); sequences],
         }
     }
@@ -57,6 +60,7 @@ impl Generated {
     pub(crate) fn push(&mut self, events: Vec<(usize, Event)>) -> Result<(), ApiError> {
         for (index, event) in events {
             match event {
+                Event::Prompt(prompt) => self.prefill = self.prefill(&prompt),
                 Event::Token(token) => {
                     let (entry, top) = self.token(&token);
                     if let Some(sequence) = self.sequences.get_mut(index) {
@@ -112,6 +116,19 @@ impl Generated {
         (entry, top.collect())
     }
 
+    /// The tokens of a prompt; the first one follows nothing and has no log-probability.
+    fn prefill(&self, prompt: &Prompt) -> Vec<Value> {
+        let entry = |token: &PromptToken| {
+            let bytes = self.tokenizer.token_bytes(token.id).unwrap_or_default();
+            json!({
+                "id": token.id,
+                "text": String::from_utf8_lossy(bytes),
+                "logprob": token.logprob,
+            })
+        };
+        prompt.tokens.iter().map(entry).collect()
+    }
+
     fn text(&self, sequence: &Sequence) -> String {
         format!("{}{}", self.prefix, sequence.text)
     }
@@ -132,7 +149,7 @@ impl Generated {
     fn all_details(&self, sequence: &Sequence) -> Map<String, Value> {
         let finish = sequence.finish.as_ref();
         let mut details = finish.map(|f| self.ending(f)).unwrap_or_default();
-        details.insert("prefill".into(), json!([]));
+        details.insert("prefill".into(), json!(self.prefill));
         details.insert("tokens".into(), json!(sequence.tokens));
         if self.top_n > 0 {
             details.insert("top_tokens".into(), json!(sequence.top));

@@ -22,6 +22,8 @@ pub(crate) struct Generate {
     /// `None` follows the route.
     pub(crate) return_full_text: Option<bool>,
     pub(crate) details: bool,
+    /// Tell the tokens of the prompt with their log-probabilities.
+    pub(crate) prefill: bool,
     pub(crate) top_n_tokens: usize,
     pub(crate) truncate: Option<usize>,
     /// It is accepted and does nothing.
@@ -62,12 +64,15 @@ impl Generate {
         };
         refuse_unsupported(&own)?;
         let stream = fields.flag("stream")?;
-        let params = params(&own, stream == Some(true))?;
+        let mut params = params(&own, stream == Some(true))?;
+        let prefill = own.flag("decoder_input_details")?.unwrap_or(false);
+        params.prompt_logprobs = prefill.then_some(0);
         Ok(Self {
             inputs,
             stream,
             return_full_text: own.flag("return_full_text")?,
-            details: own.flag("details")?.unwrap_or(false),
+            details: prefill || own.flag("details")?.unwrap_or(false),
+            prefill,
             top_n_tokens: params.logprobs.unwrap_or(0),
             truncate: own.count("truncate", 1)?,
             watermark: own.flag("watermark")?.unwrap_or(false),
@@ -105,12 +110,6 @@ fn refuse_unsupported(fields: &Fields) -> Result<(), ApiError> {
                 format!("{name} is not supported: {why}; leave it out"),
             ));
         }
-    }
-    if fields.flag("decoder_input_details")? == Some(true) {
-        return Err(ApiError::invalid(
-            "decoder_input_details",
-            "decoder_input_details is not supported: prompts have no log-probabilities; leave it out",
-        ));
     }
     Ok(())
 }
@@ -238,10 +237,7 @@ mod tests {
             (r#"{"top_n_tokens": 6}"#, "top_n_tokens"),
             (r#"{"seed": -1}"#, "seed"),
             (r#"{"grammar": {"type": "regex", "value": "("}}"#, "grammar"),
-            (
-                r#"{"decoder_input_details": true}"#,
-                "decoder_input_details",
-            ),
+            (r#"{"decoder_input_details": 7}"#, "decoder_input_details"),
         ] {
             let error = read(parameters).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(field), "{parameters}");

@@ -230,7 +230,7 @@ fn values_that_mean_nothing_name_their_field() {
         (r#""top_k": -2"#, "top_k"),
         (r#""n": 1000000000"#, "n"),
         (r#""n": 0"#, "n"),
-        (r#""best_of": 3"#, "best_of"),
+        (r#""best_of": 1000000000"#, "best_of"),
         (r#""stop": ["a", "b", "c", "d", "e"]"#, "stop"),
         (r#""stop": [""]"#, "stop"),
         (r#""logit_bias": {"abc": 1}"#, "logit_bias"),

@@ -116,6 +116,7 @@ impl Executor for Script {
             blocks: 4096,
             step_tokens: 64,
             step_sequences: 64,
+            step_rows: 64,
         }
     }
 
@@ -123,7 +124,7 @@ impl Executor for Script {
         self.gate.pass();
         let mut all = Vec::new();
         for chunk in &step.chunks {
-            for (row, _) in &chunk.rows {
+            for (row, wanted) in &chunk.rows {
                 let message = "on purpose".to_owned();
                 match chunk.tokens[*row] {
                     FAIL => return Err(ExecutorError::Failed { message }),
@@ -138,6 +139,11 @@ impl Executor for Script {
                     log_sum_exp: 0.5,
                     tempered_log_sum_exp: 0.5,
                     broken: 0,
+                    target_logit: if wanted.target == Some(token) {
+                        0.0
+                    } else {
+                        -1.0
+                    },
                     candidates: vec![(token, 0.0), (1, -1.0)],
                 };
                 all.push(Selected {

@@ -227,6 +227,87 @@ fn logprobs_come_in_both_forms() {
 }
 
 #[test]
+fn an_echo_with_logprobs_scores_the_prompt_with_or_without_new_tokens() {
+    let server = scripted();
+    let body = |tokens: usize, more: &str| {
+        format!(
+            r#"{{"prompt": [[{HA}, {GOOD}, {SMILE}], [{HA}]], "max_tokens": {tokens}, "temperature": 0,
+                "echo": true, "logprobs": 1{more}}}"#
+        )
+    };
+    let whole = server.post(COMPLETE, &body(0, "")).json();
+    let choice = &whole["choices"][0];
+    assert_eq!(choice["finish_reason"], "length");
+    assert_eq!(
+        choice["logprobs"],
+        json!({
+            "tokens": [" ha", "好", "bytes:\\xf0"],
+            "token_logprobs": [null, -1.5, -1.5],
+            "top_logprobs": [null, {" ha": -0.5, "好": -1.5}, {"好": -0.5, "bytes:\\xf0": -1.5}],
+            "text_offset": [0, 2, 3],
+        })
+    );
+    assert_eq!(whole["choices"][1]["logprobs"]["tokens"], json!([" ha"]));
+    assert_eq!(whole["usage"]["prompt_tokens"], 4);
+    assert_eq!(whole["usage"]["completion_tokens"], 0);
+    let chunks = texts(
+        &server
+            .stream(COMPLETE, &body(0, r#", "stream": true"#))
+            .rest(),
+    );
+    assert_eq!(chunks.len(), 2);
+    for chunk in &chunks {
+        let own = &chunk["choices"][0];
+        assert_eq!(
+            own,
+            &whole["choices"][own["index"].as_u64().unwrap() as usize]
+        );
+    }
+
+    let longer = server.post(COMPLETE, &body(2, "")).json();
+    let columns = &longer["choices"][1]["logprobs"];
+    assert_eq!(longer["choices"][1]["text"], "ha ha ha");
+    assert_eq!(columns["token_logprobs"], json!([null, -0.5, -0.5]));
+    assert_eq!(columns["text_offset"], json!([0, 2, 5]));
+    let chunks = texts(
+        &server
+            .stream(COMPLETE, &body(2, r#", "stream": true"#))
+            .rest(),
+    );
+    assert_eq!(text_of(&chunks, 1), "ha ha ha");
+    let refused = server.post(COMPLETE, r#"{"prompt": "ha", "max_tokens": 0}"#);
+    assert_eq!(refused.json()["error"]["param"], "max_tokens");
+}
+
+#[test]
+fn best_of_gives_n_of_its_sequences_and_counts_the_tokens_of_all() {
+    let server = scripted();
+    let body = |more: &str| {
+        format!(r#"{{"prompt": [[{HA}], [{GOOD}]], "max_tokens": 2, "best_of": 4{more}}}"#)
+    };
+    let whole = server.post(COMPLETE, &body(r#", "n": 2"#)).json();
+    let choices = whole["choices"].as_array().unwrap();
+    let texts: Vec<&str> = choices
+        .iter()
+        .map(|c| c["text"].as_str().unwrap())
+        .collect();
+    assert_eq!(texts, [" ha ha", " ha ha", "好好", "好好"]);
+    assert!(choices.iter().all(|choice| choice["logprobs"].is_null()));
+    assert_eq!(whole["usage"]["completion_tokens"], 16);
+    for more in [
+        r#", "stream": true"#,
+        r#", "temperature": 0"#,
+        r#", "n": 5"#,
+    ] {
+        let refused = server.post(COMPLETE, &body(more));
+        assert_eq!(
+            (refused.status, &refused.json()["error"]["param"]),
+            (400, &json!("best_of"))
+        );
+    }
+}
+
+#[test]
 fn models_are_listed_and_found_by_each_of_their_names() {
     let server = scripted();
     let list = server.get("/v1/models").json();

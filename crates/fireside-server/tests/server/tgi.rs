@@ -84,6 +84,14 @@ fn whole_answers_are_objects_and_those_of_the_root_are_lists() {
         json!({"id": 3, "text": " ha", "logprob": -0.5, "special": false})
     );
     assert_eq!(details["top_tokens"][0].as_array().unwrap().len(), 2);
+    let prefill = server.post("/generate", &body(r#", "decoder_input_details": true"#));
+    assert_eq!(
+        prefill.json()["details"]["prefill"],
+        json!([
+            {"id": 1, "text": "<s>", "logprob": null},
+            {"id": 3, "text": " ha", "logprob": -0.5},
+        ])
+    );
     let best = server.post(
         "/generate",
         &body(r#", "details": true, "best_of": 2, "do_sample": true"#),
@@ -156,6 +164,11 @@ fn errors_are_tgis() {
             "validation",
         ),
         (
+            r#"{"inputs": "ha", "parameters": {"best_of": 3}}"#,
+            422,
+            "validation",
+        ),
+        (
             r#"{"inputs": "ha", "parameters": {"grammar": {"type": "json", "value": {}}}}"#,
             422,
             "validation",
@@ -176,6 +189,16 @@ fn errors_are_tgis() {
             assert_eq!(reply.json()["error_type"], kind, "{path} {body}");
             assert!(reply.json()["error"].is_string());
         }
+    }
+    for body in [
+        r#"{"inputs": "ha", "parameters": {"decoder_input_details": true}}"#,
+        r#"{"inputs": "ha", "parameters": {"best_of": 2, "do_sample": true}}"#,
+    ] {
+        let refused = server.post("/generate_stream", body);
+        assert_eq!(
+            (refused.status, &refused.json()["error_type"]),
+            (422, &json!("validation"))
+        );
     }
     let wrong = server.get("/generate");
     assert_eq!(

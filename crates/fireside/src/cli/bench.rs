@@ -2,8 +2,9 @@
 //! that carry over between machines.
 //!
 //! pp N runs N synthetic tokens from an empty context in steps of up to 512; tg N runs N decodes of
-//! one synthetic token each from an empty context and waits for every result. Tokenization is not
-//! part of either; selecting the next token on the device is.
+//! one synthetic token each from an empty context and waits for every result; tg N x S does so for S
+//! sequences at once, one token of each in a step. Tokenization is part of none; selecting the next
+//! token on the device is.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -24,7 +25,10 @@ const STEP_TOKENS: usize = 512;
 
 /// One kind of measurement, repeated.
 struct Series {
+    /// Tokens of each sequence.
     tokens: usize,
+    /// Sequences that run together.
+    sequences: usize,
     wall: Vec<Duration>,
     cpu: Vec<Duration>,
     counters: Counters,
@@ -44,34 +48,45 @@ pub(super) fn run(
     notice(&device, choice == DeviceChoice::Cpu);
     let open = OpenModel::open(path)?;
     let mix = quantization(&open);
-    let needed = args.prompt.max(args.generate).max(1);
+    let longest = args.prompt.max(args.generate).max(1);
+    let most_sequences = args.sequences.iter().copied().max().map_or(1, usize::from);
     let most = args
         .model
         .context
         .unwrap_or(open.description.config.context);
     anyhow::ensure!(
-        needed <= most && most <= open.description.config.context,
-        "{needed} tokens do not fit a context of {most}, the model has {}: use smaller -p and -n",
+        longest <= most && most <= open.description.config.context,
+        "{longest} tokens do not fit a context of {most}, the model has {}: use smaller -p and -n",
         open.description.config.context
     );
     // The cache is as large as the tests need, or as asked for.
-    let positions = args.model.context.unwrap_or(needed);
+    let together = args.generate.next_multiple_of(BLOCK) * most_sequences;
+    let positions = args.model.context.unwrap_or(longest).max(together);
     let loaded = open.load(device, &mut |_, _| {})?;
     let load = started.elapsed();
     let mut bench = Bench::new(loaded, positions, kv)?;
     let first = started.elapsed();
-    bench.decode(1)?;
+    bench.decode(1, 1)?;
     let to_first_token = load + (started.elapsed() - first);
 
     // One warm-up of each kind, so that every shader is compiled.
     bench.prefill(args.prompt)?;
-    bench.decode(2.min(args.generate))?;
+    for sequences in &args.sequences {
+        bench.decode(2.min(args.generate), usize::from(*sequences))?;
+    }
     let warm = Counters::now();
-    let mut prefill = Series::new(args.prompt);
-    let mut decode = Series::new(args.generate);
+    let mut prefill = Series::new(args.prompt, 1);
+    let mut decodes: Vec<Series> = args
+        .sequences
+        .iter()
+        .map(|sequences| Series::new(args.generate, usize::from(*sequences)))
+        .collect();
     for _ in 0..args.repetitions.max(1) {
         bench.measure(&mut prefill, |b| b.prefill(args.prompt))?;
-        bench.measure(&mut decode, |b| b.decode(args.generate))?;
+        for decode in &mut decodes {
+            let sequences = decode.sequences;
+            bench.measure(decode, |b| b.decode(args.generate, sequences))?;
+        }
     }
     let compiled = Counters::now().since(warm).pipelines;
 
@@ -80,7 +95,8 @@ pub(super) fn run(
         path,
         hash,
         &mix,
-        &[("prefill", &prefill), ("decode", &decode)],
+        &prefill,
+        &decodes,
         load,
         to_first_token,
         compiled,
@@ -108,27 +124,30 @@ impl Bench {
         ((position * 7919 + 11) % self.loaded.model.config().vocab) as u32
     }
 
-    fn step(&mut self, start: usize, count: usize, last: bool) -> Result<()> {
-        let chunk = Chunk {
-            tokens: (start..start + count).map(|p| self.token(p)).collect(),
+    /// Tokens at `start` and after, of sequence number `sequence` of so many.
+    fn chunk(&self, [sequence, of]: [usize; 2], start: usize, count: usize, last: bool) -> Chunk {
+        let blocks = (start + count).div_ceil(BLOCK);
+        Chunk {
+            tokens: (start..start + count)
+                .map(|p| self.token(p * of + sequence))
+                .collect(),
             start,
-            blocks: (0..(start + count).div_ceil(BLOCK) as u32).collect(),
+            blocks: (0..blocks).map(|b| (b * of + sequence) as u32).collect(),
             rows: if last {
                 vec![(count - 1, RowSelection::default())]
             } else {
                 Vec::new()
             },
-        };
-        let step = Step {
-            chunks: vec![chunk],
-        };
-        let selected = pollster::block_on(self.loaded.model.step(&mut self.cache, &step))?;
-        if let Some(row) = selected.first() {
-            anyhow::ensure!(
-                row.selection.broken == 0,
-                "the model gave NaN logits on this device"
-            );
         }
+    }
+
+    fn step(&mut self, chunks: Vec<Chunk>) -> Result<()> {
+        let step = Step { chunks };
+        let selected = pollster::block_on(self.loaded.model.step(&mut self.cache, &step))?;
+        anyhow::ensure!(
+            selected.iter().all(|row| row.selection.broken == 0),
+            "the model gave NaN logits on this device"
+        );
         Ok(())
     }
 
@@ -137,16 +156,22 @@ impl Bench {
         let mut steps = 0;
         while start < tokens {
             let count = STEP_TOKENS.min(tokens - start);
-            self.step(start, count, start + count == tokens)?;
+            self.step(vec![self.chunk(
+                [0, 1],
+                start,
+                count,
+                start + count == tokens,
+            )])?;
             start += count;
             steps += 1;
         }
         Ok(steps)
     }
 
-    fn decode(&mut self, tokens: usize) -> Result<usize> {
+    fn decode(&mut self, tokens: usize, sequences: usize) -> Result<usize> {
         for position in 0..tokens {
-            self.step(position, 1, true)?;
+            let chunk = |sequence| self.chunk([sequence, sequences], position, 1, true);
+            self.step((0..sequences).map(chunk).collect())?;
         }
         Ok(tokens)
     }
@@ -168,9 +193,10 @@ impl Bench {
 }
 
 impl Series {
-    fn new(tokens: usize) -> Self {
+    fn new(tokens: usize, sequences: usize) -> Self {
         Self {
             tokens,
+            sequences,
             wall: Vec::new(),
             cpu: Vec::new(),
             counters: Counters::default(),
@@ -179,12 +205,14 @@ impl Series {
     }
 
     fn json(&self) -> Value {
-        let per_token = |d: &Duration| d.as_secs_f64() * 1e3 / self.tokens.max(1) as f64;
+        let tokens = self.tokens * self.sequences;
+        let per_token = |d: &Duration| d.as_secs_f64() * 1e3 / tokens.max(1) as f64;
         let (cpu, cpu_low, cpu_high) = spread(self.cpu.iter().map(per_token).collect());
         let (wall, wall_low, wall_high) = spread(self.wall.iter().map(per_token).collect());
         let steps = self.steps.max(1) as f64;
         json!({
             "tokens": self.tokens,
+            "sequences": self.sequences,
             "repetitions": self.wall.len(),
             "tokens_per_second": 1e3 / wall,
             "wall_ms_per_token": { "median": wall, "min": wall_low, "max": wall_high },
@@ -234,7 +262,8 @@ fn report(
     path: &Path,
     hash: &str,
     mix: &str,
-    series: &[(&str, &Series)],
+    prefill: &Series,
+    decodes: &[Series],
     load: Duration,
     to_first_token: Duration,
     compiled: u64,
@@ -260,10 +289,18 @@ fn report(
         "threads": std::thread::available_parallelism().map_or(1, usize::from),
         "load_average": load_average(),
     });
-    for (name, series) in series {
-        if series.tokens > 0 {
-            report[*name] = series.json();
-        }
+    if prefill.tokens > 0 {
+        report["prefill"] = prefill.json();
+    }
+    let decodes: Vec<Value> = decodes
+        .iter()
+        .filter(|series| series.tokens > 0)
+        .map(Series::json)
+        .collect();
+    // The first one by itself, for those who ask for one.
+    if let Some(first) = decodes.first() {
+        report["decode"] = first.clone();
+        report["decodes"] = decodes.into();
     }
     report
 }
@@ -304,17 +341,23 @@ fn table(report: &Value) {
     }
     println!();
     println!(
-        "{:<8} {:>9} {:>12} {:>21} {:>10} {:>7} {:>9}",
+        "{:<10} {:>9} {:>12} {:>21} {:>10} {:>7} {:>9}",
         "test", "tok/s", "cpu-ms/token", "(min .. max)", "dispatches", "submits", "readback"
     );
-    for (name, label) in [("prefill", "pp"), ("decode", "tg")] {
+    let decodes = report["decodes"].as_array().map_or(0, Vec::len);
+    let decodes = (0..decodes).map(|at| (format!("decodes/{at}"), "tg"));
+    for (name, label) in std::iter::once(("prefill".to_owned(), "pp")).chain(decodes) {
         let Some(tokens) = number(format!("/{name}/tokens")) else {
             continue;
         };
         let get = |field: &str| number(format!("/{name}/{field}")).unwrap_or(f64::NAN);
+        let together = match get("sequences") {
+            1.0 => String::new(),
+            many => format!(" x{many}"),
+        };
         println!(
-            "{:<8} {:>9.1} {:>12.1} {:>21} {:>10.1} {:>7.1} {:>7.0} B",
-            format!("{label}{tokens:.0}"),
+            "{:<10} {:>9.1} {:>12.1} {:>21} {:>10.1} {:>7.1} {:>7.0} B",
+            format!("{label}{tokens:.0}{together}"),
             get("tokens_per_second"),
             get("cpu_ms_per_token/median"),
             format!(
@@ -327,7 +370,9 @@ fn table(report: &Value) {
             get("readback_bytes_per_step"),
         );
     }
-    println!("(dispatches, submits and readback are per step: a decode step is one token)");
+    println!(
+        "(dispatches, submits and readback are per step: a decode step is one token of each sequence)"
+    );
     println!();
     let bytes = |pointer: &str| {
         report

@@ -215,6 +215,10 @@ struct BenchArgs {
     /// Tokens of the decode test.
     #[arg(short = 'n', long, default_value_t = 128)]
     generate: usize,
+    /// Sequences that decode together: a decode test for each number, as in 1,4,16.
+    #[arg(short, long, value_name = "COUNTS", value_delimiter = ',', default_value = "1",
+        value_parser = clap::value_parser!(u16).range(1..=512))]
+    sequences: Vec<u16>,
     /// Repetitions of each test, interleaved.
     #[arg(short, long, default_value_t = 5)]
     repetitions: usize,

@@ -2,6 +2,16 @@
 
 use super::*;
 
+/// What of a prompt is to be scored.
+#[derive(Debug, Clone, Copy)]
+enum Score {
+    Nothing,
+    /// All that comes before its last token.
+    Before,
+    /// Every token, and nothing is generated.
+    All,
+}
+
 /// What a random history does before each step.
 #[derive(Debug, Clone)]
 enum Act {
@@ -11,6 +21,7 @@ enum Act {
         shared: usize,
         own: usize,
         new: usize,
+        score: Score,
     },
     Cancel {
         nth: usize,
@@ -28,10 +39,18 @@ enum Act {
     },
 }
 
+fn score() -> impl Strategy<Value = Score> {
+    prop_oneof![
+        3 => Just(Score::Nothing),
+        1 => Just(Score::Before),
+        1 => Just(Score::All),
+    ]
+}
+
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        6 => (0u32..3, 0usize..180, 1usize..60, 1usize..80)
-            .prop_map(|(story, shared, own, new)| Act::Arrive { story, shared, own, new }),
+        6 => (0u32..3, 0usize..180, 1usize..60, 1usize..80, score())
+            .prop_map(|(story, shared, own, new, score)| Act::Arrive { story, shared, own, new, score }),
         2 => (0usize..20).prop_map(|nth| Act::Cancel { nth }),
         3 => (0usize..20, 1usize..60, 1usize..40)
             .prop_map(|(nth, own, new)| Act::Return { nth, own, new }),
@@ -48,6 +67,8 @@ struct World {
     caching: bool,
     /// Tokens still to be generated, and tokens in the cache, per sequence.
     live: BTreeMap<SequenceId, (usize, usize)>,
+    /// Positions that are still to be scored, per sequence.
+    unscored: BTreeMap<SequenceId, std::ops::Range<usize>>,
     /// All tokens of those that came to their end.
     ended: Vec<Vec<u32>>,
     /// What each position of the device's cache holds: all tokens up to it, as a hash.
@@ -62,13 +83,43 @@ fn after(before: u64, token: u32) -> u64 {
 }
 
 impl World {
-    fn arrive(&mut self, id: u64, tokens: Vec<u32>, new: usize) {
-        let fits = tokens.len() + new - 1 <= self.blocks * BLOCK;
-        let added = self.scheduler.add(with_tokens(id, tokens, new)).is_ok();
+    fn arrive(&mut self, id: u64, tokens: Vec<u32>, new: usize, score: Score) {
+        let (positions, new) = match score {
+            Score::Nothing => (0, new),
+            Score::Before => (tokens.len() - 1, new),
+            Score::All => (tokens.len(), 0),
+        };
+        let fits = tokens.len() + new.max(1) - 1 <= self.blocks * BLOCK;
+        let sequence = with_tokens(id, tokens, new).scoring(positions);
+        let added = self.scheduler.add(sequence).is_ok();
         assert_eq!(added, fits);
         if added {
             self.live.insert(SequenceId(id), (new, 0));
+            self.unscored.insert(SequenceId(id), 0..positions);
         }
+    }
+
+    /// What is to be scored is, once and in order, and comes from no cache.
+    fn check_scores(&mut self, chunk: &PlannedChunk) {
+        let unscored = self.unscored.get_mut(&chunk.id).unwrap();
+        let end = chunk.start + chunk.len;
+        let expected = unscored.start..end.clamp(unscored.start, unscored.end);
+        assert!(unscored.start == unscored.end || chunk.start <= unscored.start);
+        if expected.is_empty() {
+            assert!(chunk.scores.is_empty());
+        } else {
+            assert_eq!(chunk.scores, expected);
+        }
+        unscored.start = expected.end;
+    }
+
+    /// Forgets a sequence that came to its end.
+    fn end(&mut self, id: SequenceId) {
+        let sequence = self.scheduler.running_sequence(id).unwrap();
+        self.ended.push(sequence.tokens().to_vec());
+        self.live.remove(&id);
+        self.unscored.remove(&id);
+        assert!(self.scheduler.remove(id));
     }
 
     /// Every block is free, cached or held, and held as often as tables name it.
@@ -124,6 +175,9 @@ impl World {
         }
         let tokens: usize = plan.chunks.iter().map(|chunk| chunk.len).sum();
         assert!(tokens <= self.budget.tokens, "{tokens} tokens in a step");
+        let rows = |chunk: &PlannedChunk| chunk.scores.len() + usize::from(chunk.selects);
+        let rows: usize = plan.chunks.iter().map(rows).sum();
+        assert!(rows <= self.budget.rows, "{rows} rows in a step");
         assert!(self.scheduler.running() <= self.budget.sequences);
         let ids: BTreeSet<_> = plan.chunks.iter().map(|chunk| chunk.id).collect();
         assert_eq!(ids.len(), plan.chunks.len(), "two chunks of one sequence");
@@ -135,12 +189,14 @@ impl World {
             self.run(chunk);
         }
         for chunk in &plan.chunks {
+            self.check_scores(chunk);
             let sequence = self.scheduler.running_sequence_mut(chunk.id).unwrap();
             let (left, cached) = self.live.get_mut(&chunk.id).unwrap();
             assert!(chunk.len > 0);
             assert_eq!(chunk.start, *cached, "a gap in the cache");
             let end = chunk.start + chunk.len;
-            assert_eq!(chunk.selects, end == sequence.tokens().len());
+            let is_last = end == sequence.tokens().len();
+            assert_eq!(chunk.selects, is_last && *left > 0);
             sequence.advance(chunk.len);
             *cached += chunk.len;
             if chunk.selects && again && chunk.id.0.is_multiple_of(2) {
@@ -149,12 +205,12 @@ impl World {
             } else if chunk.selects {
                 *left -= 1;
                 if *left == 0 {
-                    self.live.remove(&chunk.id);
-                    self.ended.push(sequence.tokens().to_vec());
-                    assert!(self.scheduler.remove(chunk.id));
+                    self.end(chunk.id);
                 } else {
                     sequence.push(chunk.id.0 as u32 % 5);
                 }
+            } else if is_last {
+                self.end(chunk.id);
             }
             self.scheduler.settle(chunk.id);
             self.check_blocks();
@@ -193,36 +249,39 @@ proptest! {
         blocks in 3usize..24,
         tokens in 4usize..100,
         sequences in 1usize..5,
+        rows in 5usize..60,
         caching in prop::bool::weighted(0.9),
     ) {
-        let budget = Budget { tokens, sequences: sequences.min(tokens) };
+        let budget = Budget { tokens, sequences: sequences.min(tokens), rows };
         let mut world = World {
             scheduler: Scheduler::new(budget, BlockPool::new(blocks, caching)),
             budget,
             blocks,
             caching,
             live: BTreeMap::new(),
+            unscored: BTreeMap::new(),
             ended: Vec::new(),
             device: vec![0; blocks * BLOCK],
         };
         for (id, act) in (0..).zip(acts) {
             match act {
-                Act::Arrive { story, shared, own, new } => {
+                Act::Arrive { story, shared, own, new, score } => {
                     let mut prompt: Vec<u32> = (0..shared as u32).map(|at| story + at).collect();
                     prompt.extend((0..own).map(|_| id as u32 % 5));
-                    world.arrive(id, prompt, new);
+                    world.arrive(id, prompt, new, score);
                 }
                 Act::Cancel { nth } => {
                     if let Some(id) = world.live.keys().nth(nth).copied() {
                         prop_assert!(world.scheduler.remove(id));
                         world.live.remove(&id);
+                        world.unscored.remove(&id);
                         world.check_blocks();
                     }
                 }
                 Act::Return { nth, own, new } => {
                     if let Some(mut prompt) = world.ended.get(nth).cloned() {
                         prompt.extend((0..own).map(|_| id as u32 % 5));
-                        world.arrive(id, prompt, new);
+                        world.arrive(id, prompt, new, Score::Nothing);
                     }
                 }
                 Act::Clear => {
