@@ -109,7 +109,7 @@ fn axes(kernel: Kernel) -> Axes {
             &[&[(Constant::Lanes, 1), (Constant::RowsOut, 1)]],
         ),
         Kernel::RopeKv => (
-            &[Flag::KvF16],
+            &[Flag::KvF16, Flag::HeadNorm],
             &[&[]],
             &[&[
                 (Constant::Lanes, 8),

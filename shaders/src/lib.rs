@@ -140,6 +140,8 @@ names! {
         Residual => "RESIDUAL",
         /// The lanes of a workgroup share one row.
         Shared => "SHARED",
+        /// Query and key heads are normed.
+        HeadNorm => "HEAD_NORM",
         /// The KV cache stores halves.
         KvF16 => "KV_F16",
         /// A lane takes rows in groups of four neighbours.

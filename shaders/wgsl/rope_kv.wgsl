@@ -5,11 +5,14 @@
 //   Pairs are neighbours, (2i, 2i + 1): models that pair the halves of a head have their
 //   rows reordered at load. Dimensions past `rotary` pass through. Angles come as a table per step, so that every adapter
 //   uses the same bits.
+// With HEAD_NORM each query and key head is first divided by its root mean square over
+//   `head_width` elements (those past it are zero) and multiplied by a gain.
 // Memory: qkv [T][stride] f32 holds q heads, then k heads, then v heads; q [T][q_stride];
 //   in the step buffer slots [T] u32: block * BLOCK + offset of each token, and the
-//   angles as f32 bits: cos [T][rotary / 2], then sin as many.
+//   angles as f32 bits: cos [T][rotary / 2], then sin as many; gains [2][head] f32, of
+//   queries and of keys.
 // Workgroup: LANES lanes, one vec4 of one head each. Grid: x = vec4 groups, y = tokens.
-// Limits: 5 storage buffers and one uniform.
+// Limits: 6 storage buffers and one uniform.
 
 #include "common.wgsl"
 
@@ -19,6 +22,9 @@
 @group(0) @binding(auto) var<storage, read_write> values: array<Stored>;
 @group(0) @binding(auto) var<storage, read_write> qkv: array<vec4<f32>>;
 @group(0) @binding(auto) var<storage, read_write> info: array<u32>;
+#if HEAD_NORM
+@group(0) @binding(auto) var<storage, read_write> gains: array<vec4<f32>>;
+#endif
 
 struct Params {
     tokens: u32,
@@ -29,6 +35,10 @@ struct Params {
     rotary: u32,
     slots_at: u32,
     angles_at: u32,
+    head_width: u32,
+    eps: f32,
+    pad0: u32,
+    pad1: u32,
 }
 @group(0) @binding(auto) var<uniform> p: Params;
 
@@ -48,8 +58,25 @@ fn rotate(token: u32, pair: u32, v: vec2<f32>) -> vec2<f32> {
     return vec2<f32>(v.x * c - v.y * s, v.y * c + v.x * s);
 }
 
-fn rotated(token: u32, head_at: u32, quad: u32) -> vec4<f32> {
+#if HEAD_NORM
+fn normed(head_at: u32, quad: u32, kind: u32) -> vec4<f32> {
+    var squares = 0.0;
+    for (var i = 0u; i < HEAD_QUADS; i++) {
+        let v = qkv[head_at + i];
+        squares += dot(v, v);
+    }
+    let scale = inverseSqrt(squares / f32(p.head_width) + p.eps);
+    return qkv[head_at + quad] * scale * gains[kind * HEAD_QUADS + quad];
+}
+#endif
+
+// A quad of a query (kind 0) or key (kind 1).
+fn rotated(token: u32, head_at: u32, quad: u32, kind: u32) -> vec4<f32> {
+#if HEAD_NORM
+    let own = normed(head_at, quad, kind);
+#else
     let own = qkv[head_at + quad];
+#endif
     return vec4<f32>(rotate(token, quad * 2u, own.xy), rotate(token, quad * 2u + 1u, own.zw));
 }
 
@@ -62,7 +89,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row = token * (p.stride >> 2u);
     let q_quads = p.q_stride >> 2u;
     if (head < p.heads) {
-        q_out[token * q_quads + at] = rotated(token, row + head * HEAD_QUADS, quad);
+        q_out[token * q_quads + at] = rotated(token, row + head * HEAD_QUADS, quad, 0u);
         if (at == 0u) {
             for (var i = p.heads * HEAD_QUADS; i < q_quads; i++) {
                 q_out[token * q_quads + i] = vec4<f32>(0.0);
@@ -75,7 +102,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let offset = slot % BLOCK;
     let kv = head - p.heads;
     if (kv < p.kv_heads) {
-        let k = rotated(token, row + head * HEAD_QUADS, quad);
+        let k = rotated(token, row + head * HEAD_QUADS, quad, 1u);
         keys[key_at(block, kv, p.kv_heads, quad, offset)] = stored_make(k);
     } else if (kv < 2u * p.kv_heads) {
         let v = qkv[row + head * HEAD_QUADS + quad];

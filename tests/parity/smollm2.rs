@@ -72,7 +72,7 @@ fn greedy_tokens_equal_the_reference() {
             let greedy = RowSelection::default();
             // Forced decoding: each step continues the reference, so that one difference does
             // not hide or cause others. The twins have one path for a step and for many tokens at
-            // once (tiny_llama.rs compares the two), so the CPU takes the quicker.
+            // once (checkpoints.rs compares the two), so the CPU takes the quicker.
             let mut tokens = Vec::new();
             let mut run = |next: &[u32]| {
                 let rows = runner.run(next, !tokens.is_empty(), &greedy).unwrap();

@@ -309,6 +309,7 @@ impl FiresideOps for CubeBackend {
         keys: IntTensor<Self>,
         values: IntTensor<Self>,
         step: IntTensor<Self>,
+        gains: MaybeFloat<Self>,
         params: RopeParams,
     ) -> (FloatTensor<Self>, IntTensor<Self>, IntTensor<Self>) {
         let q_stride = padded(params.heads * params.head_dim);
@@ -319,12 +320,17 @@ impl FiresideOps for CubeBackend {
             .constant(Constant::Lanes, lanes)
             .constant(Constant::HeadQuads, word(quads))
             .constant(Constant::Block, word(BLOCK))
+            .flag_if(Flag::HeadNorm, params.norm.is_some())
             .flag_if(Flag::KvF16, params.kv == KvDtype::F16);
+        let gains = gains.into_option();
+        let mut buffers = vec![&q, &keys, &values, &qkv, &step];
+        buffers.extend(gains.as_ref());
+        let (norm_width, eps) = params.norm.map_or((0, 0.0), |norm| (norm.width, norm.eps));
         let width = (params.heads + 2 * params.kv_heads) * quads;
         launch(
             variant,
             [width.div_ceil(lanes as usize), params.tokens, 1],
-            &[&q, &keys, &values, &qkv, &step],
+            &buffers,
             &[
                 word(params.tokens),
                 word(qkv.meta.shape()[1]),
@@ -334,6 +340,10 @@ impl FiresideOps for CubeBackend {
                 word(params.rotary),
                 word(params.slots_at),
                 word(params.angles_at),
+                word(norm_width),
+                eps.to_bits(),
+                0,
+                0,
             ],
         );
         (q, keys, values)

@@ -97,14 +97,17 @@ impl FiresideOps for Flex {
         mut keys: Int,
         mut values: Int,
         step: Int,
+        gains: MaybeFloat<Flex>,
         params: RopeParams,
     ) -> (Float, Int, Int) {
+        let gains = gains.into_option();
         let mut q = zeros(params.tokens, padded(params.heads * params.head_dim));
         twin::rope_kv(
             qkv.storage(),
             keys.storage_mut(),
             values.storage_mut(),
             step.storage(),
+            gains.as_ref().map(|t| t.storage()),
             &params,
             q.storage_mut(),
         );

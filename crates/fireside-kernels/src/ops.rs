@@ -112,6 +112,7 @@ pub trait FiresideOps: Backend {
         keys: IntTensor<Self>,
         values: IntTensor<Self>,
         step: IntTensor<Self>,
+        #[extension_type] gains: MaybeFloat<Self>,
         params: RopeParams,
     ) -> (FloatTensor<Self>, IntTensor<Self>, IntTensor<Self>);
 
@@ -221,12 +222,14 @@ pub fn linear(
 }
 
 /// Rotates queries and keys, writes keys and values to the cache; gives the queries
-/// `[tokens][stride]` and the cache, updated in place.
+/// `[tokens][stride]` and the cache, updated in place. `gains` are those of `params.norm`, of queries
+/// and then of keys, `[2 * head_dim]`.
 pub fn rope_kv(
     qkv: Tensor<2>,
     keys: Tensor<1, Int>,
     values: Tensor<1, Int>,
     step: &Tensor<1, Int>,
+    gains: Option<&Tensor<1>>,
     params: RopeParams,
 ) -> (Tensor<2>, Tensor<1, Int>, Tensor<1, Int>) {
     let (q, keys, values) = Dispatch::fireside_rope_kv(
@@ -234,6 +237,7 @@ pub fn rope_kv(
         keys.into_dispatch(),
         values.into_dispatch(),
         step.clone().into_dispatch(),
+        maybe_float(gains.cloned()),
         params,
     );
     (

@@ -149,10 +149,21 @@ pub struct RopeParams {
     pub slots_at: usize,
     /// Where the angles are.
     pub angles_at: usize,
+    /// The norm of query and key heads, where the model has one.
+    pub norm: Option<HeadNorm>,
     /// Element type of the cache.
     pub kv: KvDtype,
     /// Kernel shapes.
     pub profile: Profile,
+}
+
+/// A norm of each head by itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeadNorm {
+    /// Elements of a head that count; those stored past them are zero.
+    pub width: usize,
+    /// Added to the mean square.
+    pub eps: f32,
 }
 
 /// Attention, [`crate::ops::attention`].

@@ -8,7 +8,7 @@ use fireside_kernels::device::{ComputeDevice, read_floats, read_words};
 use fireside_kernels::layout::{Block, Layout, Planes, padded};
 use fireside_kernels::ops::{self, LinearExtras};
 use fireside_kernels::params::{
-    Activation, AdjustParams, AttentionParams, BLOCK, EmbedParams, GluParams, KvDtype,
+    Activation, AdjustParams, AttentionParams, BLOCK, EmbedParams, GluParams, HeadNorm, KvDtype,
     LinearParams, MatrixShape, NO_TARGET, NormParams, RopeParams, SELECT_SETTINGS, SelectParams,
 };
 use fireside_kernels::selection::Selection;
@@ -430,10 +430,11 @@ fn check_attention(
     sequences: Sequences,
     kv: KvDtype,
     window: usize,
+    normed: bool,
 ) {
     let [heads, kv_heads, head_dim] = heads;
     let name = format!(
-        "{heads}/{kv_heads} heads of {head_dim}, {sequences:?}, {kv:?}, window {window}, {:?}",
+        "{heads}/{kv_heads} heads of {head_dim}, {sequences:?}, {kv:?}, window {window}, normed {normed}, {:?}",
         device.profile()
     );
     let numbers = &mut Numbers::new((heads * head_dim) as u64);
@@ -508,9 +509,14 @@ fn check_attention(
         rotary,
         slots_at: 0,
         angles_at,
+        norm: normed.then_some(HeadNorm {
+            width: head_dim,
+            eps: 1e-5,
+        }),
         kv,
         profile: device.profile(),
     };
+    let gains = normed.then(|| numbers.floats(2 * head_dim));
     let attention = AttentionParams {
         heads,
         kv_heads,
@@ -530,6 +536,10 @@ fn check_attention(
         device.words(keys.clone()),
         device.words(values.clone()),
         &step_tensor,
+        gains
+            .as_ref()
+            .map(|gains| device.floats(gains.clone()))
+            .as_ref(),
         rope.clone(),
     );
     let attended = ops::attention(
@@ -542,8 +552,18 @@ fn check_attention(
 
     let stride = padded(heads * head_dim);
     let mut expected_q = vec![0.0; tokens * stride];
-    twin::rope_kv(&qkv, &mut keys, &mut values, &step, &rope, &mut expected_q);
-    close(&format!("{name}: q"), &floats(q), &expected_q, 1e-6);
+    twin::rope_kv(
+        &qkv,
+        &mut keys,
+        &mut values,
+        &step,
+        gains.as_deref(),
+        &rope,
+        &mut expected_q,
+    );
+    // An inverse square root differs in its last bits.
+    let tolerance = if normed { 1e-5 } else { 1e-6 };
+    close(&format!("{name}: q"), &floats(q), &expected_q, tolerance);
     let same = |what: &str, actual: Vec<u32>, expected: &[u32]| match kv {
         KvDtype::F32 => {
             let float = |w: &[u32]| w.iter().map(|b| f32::from_bits(*b)).collect::<Vec<_>>();
@@ -551,7 +571,7 @@ fn check_attention(
                 &format!("{name}: {what}"),
                 &float(&actual),
                 &float(expected),
-                1e-6,
+                tolerance,
             );
         }
         // A product may be rounded or fused; then a half may differ in its last bit.
@@ -604,20 +624,30 @@ fn rope_and_attention_equal_their_twins() {
         ];
         for heads in shapes {
             for kv in [KvDtype::F32, KvDtype::F16] {
-                check_attention(device, *heads, &[(0, 1)], kv, 0);
-                check_attention(device, *heads, &[(33, 1), (0, 1), (64, 1)], kv, 0);
+                for normed in [false, true] {
+                    check_attention(device, *heads, &[(0, 1)], kv, 0, normed);
+                }
+                check_attention(device, *heads, &[(33, 1), (0, 1), (64, 1)], kv, 0, false);
             }
-            check_attention(device, *heads, &[(0, 37)], KvDtype::F16, 0);
+            check_attention(device, *heads, &[(0, 37)], KvDtype::F16, 0, true);
             check_attention(
                 device,
                 *heads,
                 &[(31, 5), (100, 1), (0, 3)],
                 KvDtype::F16,
                 0,
+                false,
             );
         }
         for window in [1, 5, 32, 40] {
-            check_attention(device, [4, 2, 32], &[(70, 9), (3, 1)], KvDtype::F16, window);
+            check_attention(
+                device,
+                [4, 2, 32],
+                &[(70, 9), (3, 1)],
+                KvDtype::F16,
+                window,
+                false,
+            );
         }
     });
 }

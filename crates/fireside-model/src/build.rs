@@ -55,13 +55,15 @@ impl Builder<'_> {
                 (Part::Query, layer),
                 (Part::Key, layer),
                 (Part::Value, layer),
+                (Part::QueryKeyValue, layer),
                 (Part::AttentionOut, layer),
                 (Part::Gate, layer),
                 (Part::Up, layer),
+                (Part::GateUp, layer),
                 (Part::Down, layer),
             ])?;
         }
-        let norm = self.norm(Part::FinalNorm, 0)?;
+        let norm = self.norm(Part::FinalNorm, 0, 1.0 / config.scales.logits)?;
         let head = if config.tied {
             None
         } else {
@@ -70,7 +72,10 @@ impl Builder<'_> {
         };
         advance(&[(Part::Head, 0)])?;
         progress(total, total);
-        Ok(Decoder::new(embedding, layers, norm, head))
+        // A residual factor is a factor on all that a norm sees: the stream is kept without it, and starts
+        // that much larger.
+        let scale = config.scales.embedding / config.scales.residual;
+        Ok(Decoder::new(embedding, layers, norm, head, scale))
     }
 
     fn attention(&self, layer: usize) -> Result<Attention, ModelError> {
@@ -78,25 +83,20 @@ impl Builder<'_> {
         let (dim, stored) = (config.head_dim, config.stored_head_dim());
         // The kernels rotate neighbouring pairs; other files pair the halves of a head.
         let pair = !(self.naming == Naming::Gguf && config.family.gguf_pairs_neighbours);
-        let heads = |part, heads, pair| -> Result<RowSource, ModelError> {
-            let mut rows = self.plain(part, layer, heads * dim, config.hidden)?;
-            rows.order = head_rows(heads, dim, config.rope.rotary, pair);
-            Ok(rows)
-        };
-        let sources = [
-            heads(Part::Query, config.heads, pair)?,
-            heads(Part::Key, config.kv_heads, pair)?,
-            heads(Part::Value, config.kv_heads, false)?,
-        ];
-        let qkv = self.matrix(&sources, config.hidden, None)?;
-        let qkv_bias = self.biases(
+        let order = |heads, pair| head_rows(heads, dim, config.rope.rotary, pair);
+        let (queries, keys) = (config.heads, config.kv_heads);
+        let sources = self.rows(
+            Part::QueryKeyValue,
             layer,
-            &[
-                (Part::Query, &sources[0].order),
-                (Part::Key, &sources[1].order),
-                (Part::Value, &sources[2].order),
+            [
+                (Part::Query, queries * dim, order(queries, pair)),
+                (Part::Key, keys * dim, order(keys, pair)),
+                (Part::Value, keys * dim, order(keys, false)),
             ],
         )?;
+        let qkv = self.matrix(&sources, config.hidden, None)?;
+        let qkv_bias = self.biases(&sources)?;
+        let head_gains = self.head_gains(layer, pair)?;
         // Padded heads widen the columns of the output projection.
         let columns: Option<Vec<Option<usize>>> = (stored != dim).then(|| {
             (0..config.heads * stored)
@@ -104,31 +104,30 @@ impl Builder<'_> {
                 .collect()
         });
         let out = self.plain(Part::AttentionOut, layer, config.hidden, config.heads * dim)?;
+        let out_bias = self.biases(std::slice::from_ref(&out))?;
         let out = self.matrix(&[out], config.heads * dim, columns.as_deref())?;
-        let out_bias = self.biases(layer, &[(Part::AttentionOut, &RowOrder::Plain)])?;
-        let norm = self.norm(Part::AttentionNorm, layer)?;
-        Ok(Attention::new(norm, qkv, qkv_bias, out, out_bias))
+        let norm = self.norm(Part::AttentionNorm, layer, 1.0)?;
+        Ok(Attention::new(
+            norm, qkv, qkv_bias, out, out_bias, head_gains,
+        ))
     }
 
     fn feed_forward(&self, layer: usize) -> Result<FeedForward, ModelError> {
         let config = self.config;
         let width = config.intermediate;
-        let half = |part| -> Result<RowSource, ModelError> {
-            let mut rows = self.plain(part, layer, width, config.hidden)?;
-            if padded(width) != width {
-                let all = (0..padded(width)).map(|row| (row < width).then_some(row));
-                rows.order = RowOrder::Chosen(all.collect());
+        let order = || {
+            if padded(width) == width {
+                return RowOrder::Plain;
             }
-            Ok(rows)
+            let all = (0..padded(width)).map(|row| (row < width).then_some(row));
+            RowOrder::Chosen(all.collect())
         };
-        let sources = [half(Part::Gate)?, half(Part::Up)?];
-        let bias = self.biases(
+        let sources = self.rows(
+            Part::GateUp,
             layer,
-            &[
-                (Part::Gate, &sources[0].order),
-                (Part::Up, &sources[1].order),
-            ],
+            [(Part::Gate, width, order()), (Part::Up, width, order())],
         )?;
+        let bias = self.biases(&sources)?;
         let packer = self.packer(&sources, config.hidden, None);
         let gated = if bias.is_none() {
             Matrix::load(&packer, self.device, true)?
@@ -141,16 +140,66 @@ impl Builder<'_> {
             None => self.matrix(&sources, config.hidden, None)?,
         };
         let down = self.plain(Part::Down, layer, config.hidden, width)?;
+        let down_bias = self.biases(std::slice::from_ref(&down))?;
         Ok(FeedForward::new(
-            self.norm(Part::FeedForwardNorm, layer)?,
+            self.norm(Part::FeedForwardNorm, layer, 1.0)?,
             gate_up,
             bias,
             self.matrix(&[down], width, None)?,
-            self.biases(layer, &[(Part::Down, &RowOrder::Plain)])?,
+            down_bias,
             width,
             config.activation,
             fused,
         ))
+    }
+
+    /// The rows of parts that go into one matrix, each in its order: of tensors of their own, or where
+    /// the family keeps them together, of the tensor of `together`.
+    fn rows<const N: usize>(
+        &self,
+        together: Part,
+        layer: usize,
+        parts: [(Part, usize, RowOrder); N],
+    ) -> Result<[RowSource; N], ModelError> {
+        let hidden = self.config.hidden;
+        let mut sources = Vec::with_capacity(N);
+        if self.config.family.fused {
+            let all = parts.iter().map(|(_, rows, _)| rows).sum();
+            let tensor = self.plain(together, layer, all, hidden)?.tensor;
+            let mut first = 0;
+            for (_, rows, order) in parts {
+                sources.push(RowSource {
+                    tensor: tensor.clone(),
+                    order: order.within(first, rows),
+                });
+                first += rows;
+            }
+        } else {
+            for (part, rows, order) in parts {
+                let tensor = self.plain(part, layer, rows, hidden)?.tensor;
+                sources.push(RowSource { tensor, order });
+            }
+        }
+        sources.try_into().map_err(|_| ModelError::Contradiction {
+            what: "a matrix has other parts than it was asked for".into(),
+        })
+    }
+
+    /// The gains of query heads and of key heads, in the order that their elements are stored in.
+    fn head_gains(&self, layer: usize, pair: bool) -> Result<Option<Tensor<1>>, ModelError> {
+        let config = self.config;
+        if !config.family.head_norms {
+            return Ok(None);
+        }
+        let dim = config.head_dim;
+        let mut gains = Vec::with_capacity(2 * config.stored_head_dim());
+        for part in [Part::QueryNorm, Part::KeyNorm] {
+            let name = self.naming.tensor(part, layer, "weight");
+            expect(self.source.get(&name)?, &[dim])?;
+            let own = self.source.read_f32(&name)?;
+            gains.extend(head_rows(1, dim, config.rope.rotary, pair).pick(&own));
+        }
+        Ok(Some(vector(&gains, self.device)))
     }
 
     /// The rows of a weight as they are, its shape checked.
@@ -192,49 +241,38 @@ impl Builder<'_> {
         })
     }
 
-    fn norm(&self, part: Part, layer: usize) -> Result<Norm, ModelError> {
+    /// A norm whose gain is multiplied by `scale`.
+    fn norm(&self, part: Part, layer: usize, scale: f32) -> Result<Norm, ModelError> {
         let width = self.config.hidden;
         let name = self.naming.tensor(part, layer, "weight");
         expect(self.source.get(&name)?, &[width])?;
-        let gain = self.source.read_f32(&name)?;
-        Ok(Norm::new(
-            vector(&gain, self.device),
-            width,
-            self.config.norm_eps,
-        ))
+        let mut gain = self.source.read_f32(&name)?;
+        gain.iter_mut().for_each(|gain| *gain *= scale);
+        let residual = self.config.scales.residual;
+        let eps = self.config.norm_eps / (residual * residual);
+        Ok(Norm::new(vector(&gain, self.device), width, eps))
     }
 
-    /// The biases of parts, concatenated in the rows' order; `None` where the file has none.
-    fn biases(
-        &self,
-        layer: usize,
-        parts: &[(Part, &RowOrder)],
-    ) -> Result<Option<Tensor<1>>, ModelError> {
-        let name = |part| self.naming.tensor(part, layer, "bias");
-        if !parts
-            .iter()
-            .any(|(part, _)| self.source.contains(&name(*part)))
-        {
+    /// The biases that belong to rows, in their order; `None` where the file has none.
+    fn biases(&self, sources: &[RowSource]) -> Result<Option<Tensor<1>>, ModelError> {
+        let name = |source: &RowSource| {
+            let stem = source.tensor.strip_suffix("weight");
+            format!("{}bias", stem.unwrap_or(&source.tensor))
+        };
+        if !sources.iter().any(|own| self.source.contains(&name(own))) {
             return Ok(None);
         }
         let mut all = Vec::new();
-        for (part, order) in parts {
-            let rows = self
-                .source
-                .get(&self.naming.tensor(*part, layer, "weight"))?
-                .shape[0];
-            let own = if self.source.contains(&name(*part)) {
-                expect(self.source.get(&name(*part))?, &[rows])?;
-                self.source.read_f32(&name(*part))?
+        for source in sources {
+            let rows = self.source.get(&source.tensor)?.shape[0];
+            let name = name(source);
+            let own = if self.source.contains(&name) {
+                expect(self.source.get(&name)?, &[rows])?;
+                self.source.read_f32(&name)?
             } else {
                 vec![0.0; rows]
             };
-            match order {
-                RowOrder::Plain => all.extend(own),
-                RowOrder::Chosen(rows) => {
-                    all.extend(rows.iter().map(|row| row.map_or(0.0, |r| own[r])));
-                }
-            }
+            all.extend(source.order.pick(&own));
         }
         Ok(Some(vector(&all, self.device)))
     }

@@ -37,7 +37,47 @@ pub struct DecoderConfig {
     pub rope: Rope,
     /// The head is the embedding table.
     pub tied: bool,
+    /// What differs from layer to layer, one for each.
+    pub kinds: Vec<LayerKind>,
+    /// Factors on what goes in, on, and out.
+    pub scales: Scales,
 }
+
+/// What differs from layer to layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerKind {
+    /// Positions that a query sees, its own included; 0 for all before it.
+    pub window: usize,
+    /// Queries and keys have a rotary embedding.
+    pub rotates: bool,
+}
+
+/// Factors of a decoder.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scales {
+    /// On embeddings.
+    pub embedding: f32,
+    /// On what a layer adds to the residual stream.
+    pub residual: f32,
+    /// On scores, in place of one over the square root of the head's size.
+    pub attention: Option<f32>,
+    /// Divides logits.
+    pub logits: f32,
+}
+
+impl Default for Scales {
+    fn default() -> Self {
+        Self {
+            embedding: 1.0,
+            residual: 1.0,
+            attention: None,
+            logits: 1.0,
+        }
+    }
+}
+
+/// Most layers of a decoder.
+const MAX_LAYERS: usize = 1 << 12;
 
 /// A JSON object whose fields are read with errors that name them.
 struct Fields<'a>(&'a Value);
@@ -91,6 +131,39 @@ impl Fields<'_> {
             .as_bool()
             .map(Some)
             .ok_or_else(|| Self::invalid(field, value, wanted))
+    }
+
+    /// A whole number that may be 0.
+    fn count(&self, field: &str) -> Result<Option<usize>, ModelError> {
+        let Some(value) = self.get(field) else {
+            return Ok(None);
+        };
+        let count = value.as_u64().and_then(|v| usize::try_from(v).ok());
+        let wanted = "a whole number that is not negative";
+        count
+            .map(Some)
+            .ok_or_else(|| Self::invalid(field, value, wanted))
+    }
+
+    /// A list with an entry for each layer.
+    fn list(&self, field: &str, layers: usize) -> Result<Option<&[Value]>, ModelError> {
+        let Some(value) = self.get(field) else {
+            return Ok(None);
+        };
+        let list = value.as_array().filter(|list| list.len() == layers);
+        let wanted = "a list with an entry for each layer";
+        list.map(|list| Some(list.as_slice()))
+            .ok_or_else(|| Self::invalid(field, value, wanted))
+    }
+
+    /// A list of numbers above zero.
+    fn floats(&self, field: &'static str) -> Result<Vec<f64>, ModelError> {
+        let value = self.get(field).ok_or(ModelError::ConfigMissing { field })?;
+        let number = |v: &Value| v.as_f64().filter(|v| v.is_finite() && *v > 0.0);
+        value
+            .as_array()
+            .and_then(|list| list.iter().map(number).collect())
+            .ok_or_else(|| Self::invalid(field, value, "a list of numbers above zero"))
     }
 
     fn text(&self, field: &str) -> Result<Option<&str>, ModelError> {
@@ -155,11 +228,14 @@ impl DecoderConfig {
             RopeScaling::Dynamic { factor, .. } => (context as f64 * factor) as usize,
             _ => context,
         };
+        let layers = fields.need("num_hidden_layers")?;
         let config = Self {
             family,
             hidden,
             intermediate: fields.need("intermediate_size")?,
-            layers: fields.need("num_hidden_layers")?,
+            kinds: kinds_from_json(&fields, family, layers)?,
+            scales: scales_from_json(&fields)?,
+            layers,
             heads,
             kv_heads: fields.size("num_key_value_heads")?.unwrap_or(heads),
             head_dim,
@@ -187,6 +263,7 @@ impl DecoderConfig {
         let family = family::by_gguf_architecture(arch)?;
         let key = |name: &str| format!("{arch}.{name}");
         let size = |name: &str| -> Result<usize, ModelError> { Ok(gguf.u32(&key(name))? as usize) };
+        let layers = size("block_count")?;
         let heads = size("attention.head_count")?;
         let hidden = size("embedding_length")?;
         let context = size("context_length")?;
@@ -204,7 +281,8 @@ impl DecoderConfig {
         };
         let scaling = match gguf.find::<&str>(&key("rope.scaling.type"))? {
             None | Some("none") if factor == 1.0 || factor == 0.0 => RopeScaling::None,
-            Some("none") => RopeScaling::None,
+            // The divisors of long rope are tensors, which the loader reads.
+            Some("none" | "longrope") => RopeScaling::None,
             None | Some("linear") => RopeScaling::Linear { factor },
             Some("yarn") => RopeScaling::Yarn {
                 factor,
@@ -219,10 +297,12 @@ impl DecoderConfig {
                 return Err(ModelError::ConfigField {
                     field: key("rope.scaling.type"),
                     found: other.into(),
-                    wanted: "none, linear or yarn",
+                    wanted: "none, linear, yarn or longrope",
                 });
             }
         };
+        let window = gguf.find::<u32>(&key("attention.sliding_window"))?;
+        let window = window.map_or(0, |window| window as usize);
         let vocab = match gguf.find::<u32>(&key("vocab_size"))? {
             Some(vocab) => vocab as usize,
             None => gguf.str_array("tokenizer.ggml.tokens")?.len(),
@@ -231,7 +311,19 @@ impl DecoderConfig {
             family,
             hidden,
             intermediate: size("feed_forward_length")?,
-            layers: size("block_count")?,
+            layers,
+            kinds: (0..layers.min(MAX_LAYERS))
+                .map(|layer| LayerKind {
+                    window,
+                    rotates: rotates(family, layer),
+                })
+                .collect(),
+            scales: Scales {
+                embedding: find("embedding_scale")?.unwrap_or(1.0),
+                residual: find("residual_scale")?.unwrap_or(1.0),
+                attention: find("attention.scale")?,
+                logits: find("logit_scale")?.unwrap_or(1.0),
+            },
             heads,
             kv_heads: gguf
                 .find::<u32>(&key("attention.head_count_kv"))?
@@ -260,7 +352,7 @@ impl DecoderConfig {
         let sizes = [
             ("hidden size", self.hidden, 1 << 18),
             ("intermediate size", self.intermediate, 1 << 20),
-            ("layer count", self.layers, 1 << 12),
+            ("layer count", self.layers, MAX_LAYERS),
             ("head count", self.heads, 1 << 12),
             ("kv head count", self.kv_heads, 1 << 12),
             ("head size", self.head_dim, 1 << 10),
@@ -292,6 +384,25 @@ impl DecoderConfig {
                 self.rope.rotary, self.head_dim
             ));
         }
+        if self.kinds.len() != self.layers {
+            return wrong(format!(
+                "{} layers are described, the model has {}",
+                self.kinds.len(),
+                self.layers
+            ));
+        }
+        let scales = self.scales;
+        let attention = scales.attention.unwrap_or(1.0);
+        for (what, scale) in [
+            ("embedding multiplier", scales.embedding),
+            ("residual multiplier", scales.residual),
+            ("attention multiplier", attention),
+            ("logits scaling", scales.logits),
+        ] {
+            if !(scale > 0.0 && scale.is_finite()) {
+                return wrong(format!("the {what} is {scale}, it must be above zero"));
+            }
+        }
         let theta = self.rope.theta;
         if !(self.norm_eps.is_finite() && self.norm_eps >= 0.0 && theta > 1.0 && theta.is_finite())
         {
@@ -307,10 +418,90 @@ impl DecoderConfig {
         Ok(())
     }
 
+    /// What differs in a layer.
+    pub fn kind(&self, layer: usize) -> LayerKind {
+        self.kinds.get(layer).copied().unwrap_or(LayerKind {
+            window: 0,
+            rotates: true,
+        })
+    }
+
+    /// Factor on the scores of attention.
+    pub fn score_scale(&self) -> f32 {
+        let usual = 1.0 / (self.head_dim as f32).sqrt();
+        self.scales.attention.unwrap_or(usual)
+    }
+
     /// Elements of a head as they are stored: a multiple of 4.
     pub fn stored_head_dim(&self) -> usize {
         self.head_dim.next_multiple_of(4)
     }
+}
+
+/// Whether a layer has a rotary embedding where the file does not say.
+fn rotates(family: &Family, layer: usize) -> bool {
+    family
+        .rotates_but_every
+        .is_none_or(|every| !(layer + 1).is_multiple_of(every))
+}
+
+/// What differs from layer to layer: `layer_types` where it is there, else `sliding_window` with what
+/// says which layers it is for; `no_rope_layers` has a 1 for each layer that rotates.
+fn kinds_from_json(
+    fields: &Fields<'_>,
+    family: &Family,
+    layers: usize,
+) -> Result<Vec<LayerKind>, ModelError> {
+    if layers > MAX_LAYERS {
+        let found = Value::from(layers);
+        return Err(Fields::invalid("num_hidden_layers", &found, "at most 4096"));
+    }
+    let window = fields.size("sliding_window")?.unwrap_or(0);
+    let from = match fields.flag("use_sliding_window")? {
+        None => 0,
+        Some(false) => layers,
+        Some(true) => fields.count("max_window_layers")?.unwrap_or(0),
+    };
+    let mut kinds: Vec<LayerKind> = (0..layers)
+        .map(|layer| LayerKind {
+            window: if layer >= from { window } else { 0 },
+            rotates: rotates(family, layer),
+        })
+        .collect();
+    if let Some(types) = fields.list("layer_types", layers)? {
+        for (kind, found) in kinds.iter_mut().zip(types) {
+            kind.window = match found.as_str() {
+                Some("full_attention") => 0,
+                Some("sliding_attention") if window > 0 => window,
+                _ => {
+                    let wanted = "full_attention, or sliding_attention with a sliding_window";
+                    return Err(Fields::invalid("layer_types", found, wanted));
+                }
+            };
+        }
+    }
+    if let Some(rotating) = fields.list("no_rope_layers", layers)? {
+        for (kind, found) in kinds.iter_mut().zip(rotating) {
+            let number = found.as_u64().filter(|number| *number <= 1);
+            kind.rotates = number
+                .ok_or_else(|| Fields::invalid("no_rope_layers", found, "0 or 1 for each layer"))?
+                == 1;
+        }
+    }
+    Ok(kinds)
+}
+
+/// Granite's multipliers, which other families leave out.
+fn scales_from_json(fields: &Fields<'_>) -> Result<Scales, ModelError> {
+    let scale = |field: &str| -> Result<Option<f32>, ModelError> {
+        Ok(fields.float(field)?.map(|scale| scale as f32))
+    };
+    Ok(Scales {
+        embedding: scale("embedding_multiplier")?.unwrap_or(1.0),
+        residual: scale("residual_multiplier")?.unwrap_or(1.0),
+        attention: scale("attention_multiplier")?,
+        logits: scale("logits_scaling")?.unwrap_or(1.0),
+    })
 }
 
 /// The rotary embedding from `rope_parameters` (transformers 5) or `rope_theta` with
@@ -343,9 +534,11 @@ fn rope_from_json(fields: &Fields<'_>, rotary: usize, context: usize) -> Result<
             wanted: "a number of at least 1",
         })
     };
-    let original = scaling
-        .float("original_max_position_embeddings")?
-        .unwrap_or(context as f64);
+    let original = match scaling.float("original_max_position_embeddings")? {
+        Some(original) => Some(original),
+        None => fields.float("original_max_position_embeddings")?,
+    };
+    let original = original.unwrap_or(context as f64);
     let scaling = match kind {
         "default" => RopeScaling::None,
         "linear" => RopeScaling::Linear { factor: factor()? },
@@ -384,11 +577,35 @@ fn rope_from_json(fields: &Fields<'_>, rotary: usize, context: usize) -> Result<
                 truncate: scaling.flag("truncate")?.unwrap_or(true),
             }
         }
+        "longrope" | "su" => {
+            let divisors = |field: &'static str| -> Result<Vec<f64>, ModelError> {
+                let divisors = scaling.floats(field)?;
+                if divisors.len() == rotary / 2 {
+                    return Ok(divisors);
+                }
+                Err(ModelError::ConfigField {
+                    field: field.into(),
+                    found: format!("{} numbers", divisors.len()),
+                    wanted: "a number for each rotary pair",
+                })
+            };
+            let stretch = match scaling.float("factor")? {
+                Some(factor) => factor,
+                None => context as f64 / original,
+            };
+            let usual = || long_attention(stretch, original);
+            RopeScaling::Long {
+                short: divisors("short_factor")?,
+                long: divisors("long_factor")?,
+                original,
+                attention: scaling.float("attention_factor")?.unwrap_or_else(usual),
+            }
+        }
         other => {
             return Err(ModelError::ConfigField {
                 field: "rope_scaling.rope_type".into(),
                 found: other.into(),
-                wanted: "default, linear, dynamic, llama3 or yarn",
+                wanted: "default, linear, dynamic, llama3, yarn or longrope",
             });
         }
     };
@@ -397,4 +614,89 @@ fn rope_from_json(fields: &Fields<'_>, rotary: usize, context: usize) -> Result<
         rotary,
         scaling,
     })
+}
+
+/// The factor on attention of a context stretched by `stretch`, where no file says it.
+pub(crate) fn long_attention(stretch: f64, original: f64) -> f64 {
+    if stretch <= 1.0 {
+        1.0
+    } else {
+        (1.0 + stretch.ln() / original.ln()).sqrt()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(more: Value) -> Result<DecoderConfig, ModelError> {
+        let mut config = json!({
+            "model_type": "llama", "hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2,
+            "num_hidden_layers": 3, "vocab_size": 9, "max_position_embeddings": 64,
+        });
+        for (key, value) in more.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        DecoderConfig::from_json(config.to_string().as_bytes())
+    }
+
+    fn windows(more: Value) -> Vec<usize> {
+        let kinds = read(more).unwrap().kinds;
+        kinds.iter().map(|kind| kind.window).collect()
+    }
+
+    #[test]
+    fn a_window_is_for_the_layers_that_the_file_says() {
+        assert_eq!(windows(json!({})), [0, 0, 0]);
+        assert_eq!(windows(json!({ "sliding_window": 7 })), [7, 7, 7]);
+        let off = json!({ "sliding_window": 7, "use_sliding_window": false });
+        assert_eq!(windows(off), [0, 0, 0]);
+        let later =
+            json!({ "sliding_window": 7, "use_sliding_window": true, "max_window_layers": 2 });
+        assert_eq!(windows(later), [0, 0, 7]);
+        let types = ["sliding_attention", "full_attention", "sliding_attention"];
+        let listed = json!({ "sliding_window": 7, "layer_types": types });
+        assert_eq!(windows(listed), [7, 0, 7]);
+    }
+
+    #[test]
+    fn layers_without_rotation_are_listed_or_the_familys_own() {
+        let rotating = |more: Value| -> Vec<bool> {
+            let kinds = read(more).unwrap().kinds;
+            kinds.iter().map(|kind| kind.rotates).collect()
+        };
+        assert_eq!(
+            rotating(json!({ "no_rope_layers": [1, 0, 1] })),
+            [true, false, true]
+        );
+        let own = json!({ "model_type": "smollm3", "num_hidden_layers": 4 });
+        assert_eq!(rotating(own), [true, true, true, false]);
+    }
+
+    #[test]
+    fn a_field_of_no_use_is_named() {
+        for (more, field) in [
+            (json!({ "sliding_window": 0 }), "sliding_window"),
+            (json!({ "layer_types": ["full_attention"] }), "layer_types"),
+            (
+                json!({ "layer_types": ["sliding_attention", "full_attention", "full_attention"] }),
+                "layer_types",
+            ),
+            (json!({ "no_rope_layers": [1, 2, 1] }), "no_rope_layers"),
+            (json!({ "num_hidden_layers": 100_000 }), "num_hidden_layers"),
+            (json!({ "residual_multiplier": 0 }), "residual multiplier"),
+            (
+                json!({ "rope_scaling": { "type": "longrope", "short_factor": [1, 1] } }),
+                "long_factor",
+            ),
+            (
+                json!({ "rope_scaling": { "type": "longrope", "short_factor": [1], "long_factor": [1, 0] } }),
+                "long_factor",
+            ),
+        ] {
+            let error = read(more.clone()).unwrap_err().to_string();
+            assert!(error.contains(field), "{more}: {error}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use fireside_kernels::ops;
 use fireside_kernels::params::{
-    Activation, AttentionParams, GluParams, NormParams, Profile, RopeParams,
+    Activation, AttentionParams, GluParams, HeadNorm, NormParams, Profile, RopeParams,
 };
 
 use crate::cache::KvCache;
@@ -38,6 +38,8 @@ pub struct Attention {
     qkv_bias: Option<Tensor<1>>,
     out: Matrix,
     out_bias: Option<Tensor<1>>,
+    /// Gains of the norms of query heads and of key heads, `[2 * stored head]`.
+    head_gains: Option<Tensor<1>>,
 }
 
 /// Gated feed-forward layer.
@@ -77,6 +79,9 @@ pub struct Decoder {
     norm: Norm,
     /// `None` where the embedding table is the head.
     head: Option<Matrix>,
+    /// Factor on embeddings.
+    #[module(skip)]
+    scale: f32,
 }
 
 /// What every layer of a step needs.
@@ -122,6 +127,7 @@ impl Attention {
         qkv_bias: Option<Tensor<1>>,
         out: Matrix,
         out_bias: Option<Tensor<1>>,
+        head_gains: Option<Tensor<1>>,
     ) -> Self {
         Self {
             norm,
@@ -129,6 +135,7 @@ impl Attention {
             qkv_bias,
             out,
             out_bias,
+            head_gains,
         }
     }
 
@@ -154,19 +161,25 @@ impl Attention {
             what: "the cache has fewer layers than the model, or an earlier step failed".into(),
         })?;
         let kv = cache.dtype();
+        let kind = config.kind(layer);
         let (q, keys, values) = ops::rope_kv(
             qkv,
             keys,
             values,
             run.step,
+            self.head_gains.as_ref(),
             RopeParams {
                 tokens: shape.tokens,
                 heads: config.heads,
                 kv_heads: config.kv_heads,
                 head_dim: config.stored_head_dim(),
-                rotary: config.rope.rotary,
+                rotary: if kind.rotates { config.rope.rotary } else { 0 },
                 slots_at: shape.slots_at,
                 angles_at: shape.angles_at,
+                norm: self.head_gains.is_some().then_some(HeadNorm {
+                    width: config.head_dim,
+                    eps: config.norm_eps,
+                }),
                 kv,
                 profile: run.profile,
             },
@@ -180,8 +193,8 @@ impl Attention {
                 heads: config.heads,
                 kv_heads: config.kv_heads,
                 head_dim: config.stored_head_dim(),
-                scale: 1.0 / (config.head_dim as f32).sqrt(),
-                window: 0,
+                scale: config.score_scale(),
+                window: kind.window,
                 tiles: shape.tiles,
                 tiles_at: shape.tiles_at,
                 tile_tokens: shape.tile_tokens,
@@ -277,12 +290,14 @@ impl Decoder {
         layers: Vec<Layer>,
         norm: Norm,
         head: Option<Matrix>,
+        scale: f32,
     ) -> Self {
         Self {
             embedding,
             layers,
             norm,
             head,
+            scale,
         }
     }
 
@@ -304,7 +319,7 @@ impl Decoder {
         };
         let mut x = self
             .embedding
-            .gather(step, shape.tokens, shape.tokens_at, profile)
+            .gather(step, shape.tokens, shape.tokens_at, self.scale, profile)
             .ok_or_else(|| ModelError::Contradiction {
                 what: "the embedding table is empty".into(),
             })?;

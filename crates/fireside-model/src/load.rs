@@ -6,7 +6,7 @@ use fireside_tokenizer::{ChatTemplate, GgufVocab, Tokenizer, TokenizerConfig};
 use serde_json::Value;
 
 use crate::build::{Builder, OnProgress};
-use crate::config::DecoderConfig;
+use crate::config::{DecoderConfig, long_attention};
 use crate::error::ModelError;
 use crate::family::{Naming, Part};
 use crate::model::Model;
@@ -82,6 +82,9 @@ pub fn describe_gguf<S: ByteSource>(file: &WeightFile<S>) -> Result<Description,
         }
         config.rope.scaling = RopeScaling::Factors { divisors };
     }
+    if file.contains("rope_factors_long.weight") {
+        config.rope.scaling = long_rope(file, gguf, &config)?;
+    }
     let vocab = gguf_vocab(gguf)?;
     let tokenizer = Tokenizer::from_gguf(&vocab)?;
     let text_of = |id: Option<u32>| id.and_then(|id| vocab.tokens.get(id as usize).copied());
@@ -106,6 +109,40 @@ pub fn describe_gguf<S: ByteSource>(file: &WeightFile<S>) -> Result<Description,
             template,
             generation_config: Value::Object(serde_json::Map::new()),
         },
+    })
+}
+
+/// The long rope of a GGUF file: divisors as tensors, the rest as metadata.
+fn long_rope<S: ByteSource>(
+    file: &WeightFile<S>,
+    gguf: &Gguf,
+    config: &DecoderConfig,
+) -> Result<RopeScaling, ModelError> {
+    let arch = gguf.str("general.architecture")?;
+    let divisors = |name: &str| -> Result<Vec<f64>, ModelError> {
+        let own = file.read_f32(name)?;
+        let expected = config.rope.rotary / 2;
+        if own.len() == expected && own.iter().all(|d| *d > 0.0 && d.is_finite()) {
+            return Ok(own.into_iter().map(f64::from).collect());
+        }
+        Err(ModelError::Shape {
+            tensor: name.into(),
+            found: vec![own.len()],
+            expected: vec![expected],
+        })
+    };
+    let key = |name: &str| format!("{arch}.rope.scaling.{name}");
+    let original = gguf.find::<u32>(&key("original_context_length"))?;
+    let original = original.map_or(config.context as f64, f64::from);
+    let attention = match gguf.find::<f32>(&key("attn_factor"))? {
+        Some(attention) => f64::from(attention),
+        None => long_attention(config.context as f64 / original, original),
+    };
+    Ok(RopeScaling::Long {
+        short: divisors("rope_factors_short.weight")?,
+        long: divisors("rope_factors_long.weight")?,
+        original,
+        attention,
     })
 }
 

@@ -178,6 +178,7 @@ impl Matrix {
         step: &Tensor<1, Int>,
         tokens: usize,
         tokens_at: usize,
+        scale: f32,
         profile: Profile,
     ) -> Option<Tensor<2>> {
         let mut out = None;
@@ -191,7 +192,7 @@ impl Matrix {
                     tokens,
                     tokens_at,
                     first: part.shape.offset,
-                    scale: 1.0,
+                    scale,
                     profile,
                 },
             ));

@@ -68,8 +68,8 @@ impl Model {
     }
 
     /// Runs a step: keys and values of its tokens go to the cache, and the wanted rows' logits
-    /// are adjusted, selected from and, where asked, read whole. A step without wanted rows
-    /// returns once it is enqueued.
+    /// are adjusted, selected from and, where asked, read whole. A step has run when its result comes,
+    /// one without wanted rows too.
     ///
     /// # Errors
     ///
@@ -93,6 +93,9 @@ impl Model {
             self.launch(&plan.shape, &words, cache)
         })??;
         let Some((found, launched)) = launched else {
+            // Nothing of it is read; but the steps of a long prompt must not run ahead of the device, where
+            // nobody could join or leave between them. A word that is written after it comes after it.
+            read_words(self.device.words(vec![0])).await?;
             return Ok(Vec::new());
         };
         let found = read_words(found).await?;

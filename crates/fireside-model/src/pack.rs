@@ -23,6 +23,27 @@ pub(crate) enum RowOrder {
     Chosen(Vec<Option<usize>>),
 }
 
+impl RowOrder {
+    /// The same order among rows `first .. first + rows` of a larger tensor.
+    pub(crate) fn within(self, first: usize, rows: usize) -> Self {
+        Self::Chosen(match self {
+            Self::Plain => (first..first + rows).map(Some).collect(),
+            Self::Chosen(own) => own.into_iter().map(|row| Some(row? + first)).collect(),
+        })
+    }
+
+    /// Values that belong to rows, in this order.
+    pub(crate) fn pick(&self, values: &[f32]) -> Vec<f32> {
+        match self {
+            Self::Plain => values.to_vec(),
+            Self::Chosen(rows) => {
+                let value = |row: &Option<usize>| row.and_then(|r| values.get(r).copied());
+                rows.iter().map(|row| value(row).unwrap_or(0.0)).collect()
+            }
+        }
+    }
+}
+
 impl RowSource {
     pub(crate) fn plain(tensor: String) -> Self {
         Self {

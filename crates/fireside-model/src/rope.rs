@@ -39,6 +39,17 @@ pub enum RopeScaling {
         /// The divisors.
         divisors: Vec<f64>,
     },
+    /// Long rope: a divisor per pair, others once a sequence is longer than the model was trained on.
+    Long {
+        /// Divisors up to `original` positions.
+        short: Vec<f64>,
+        /// Divisors beyond them.
+        long: Vec<f64>,
+        /// The context the model was trained on.
+        original: f64,
+        /// Factor on cos and sin.
+        attention: f64,
+    },
     /// YaRN: a ramp over dimensions, and a factor on attention.
     Yarn {
         /// The divisor of the dimensions that are interpolated.
@@ -85,6 +96,20 @@ impl Rope {
                 .zip(divisors)
                 .map(|(f, d)| f / d)
                 .collect(),
+            RopeScaling::Long {
+                ref short,
+                ref long,
+                original,
+                ..
+            } => {
+                let divisors = if length as f64 > original {
+                    long
+                } else {
+                    short
+                };
+                let plain = plain(self.theta).into_iter();
+                plain.zip(divisors).map(|(f, d)| f / d).collect()
+            }
             RopeScaling::Linear { factor } => {
                 plain(self.theta).into_iter().map(|f| f / factor).collect()
             }
@@ -142,17 +167,20 @@ impl Rope {
         }
     }
 
-    /// Factor on cos and sin, 1 except for YaRN.
+    /// Factor on cos and sin, 1 except for YaRN and long rope.
     pub fn attention_factor(&self) -> f64 {
         match self.scaling {
-            RopeScaling::Yarn { attention, .. } => attention,
+            RopeScaling::Yarn { attention, .. } | RopeScaling::Long { attention, .. } => attention,
             _ => 1.0,
         }
     }
 
     /// Whether frequencies depend on how long the sequence is.
     pub fn depends_on_length(&self) -> bool {
-        matches!(self.scaling, RopeScaling::Dynamic { .. })
+        matches!(
+            self.scaling,
+            RopeScaling::Dynamic { .. } | RopeScaling::Long { .. }
+        )
     }
 
     /// Appends cos and then sin of positions `start ..` to the two lists.

@@ -157,9 +157,16 @@ impl From<fireside_tokenizer::Error> for ApiError {
             E::TextTooLong { .. } => None,
             _ => Some("template_error"),
         };
+        let message = match error {
+            E::NoChatTemplate => {
+                "the model has no chat template; use completions, with the prompt as plain text"
+                    .into()
+            }
+            error => error.to_string(),
+        };
         Self {
             code,
-            ..Self::invalid("messages", error.to_string())
+            ..Self::invalid("messages", message)
         }
     }
 }

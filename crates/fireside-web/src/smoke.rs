@@ -247,6 +247,7 @@ impl Smoke<'_> {
                 rotary: head_dim,
                 slots_at: 0,
                 angles_at: tokens,
+                norm: None,
                 kv,
                 profile,
             };
@@ -268,7 +269,7 @@ impl Smoke<'_> {
             let (mut keys, mut values) = (vec![0; cache_words], vec![0; cache_words]);
             let stride = padded(heads * head_dim);
             let mut q = vec![0.0; tokens * stride];
-            twin::rope_kv(&qkv, &mut keys, &mut values, &step, &rope, &mut q);
+            twin::rope_kv(&qkv, &mut keys, &mut values, &step, None, &rope, &mut q);
             let mut expected = vec![0.0; tokens * stride];
             twin::attention(&q, &keys, &values, &step, &attention, &mut expected);
 
@@ -279,6 +280,7 @@ impl Smoke<'_> {
                 zeros(),
                 zeros(),
                 &words,
+                None,
                 rope,
             );
             let out = ops::attention(

@@ -50,10 +50,20 @@ pub fn rope_kv(
     keys: &mut [u32],
     values: &mut [u32],
     step: &[u32],
+    gains: Option<&[f32]>,
     params: &RopeParams,
     q_out: &mut [f32],
 ) {
     let dim = params.head_dim;
+    let normed = |head: &[f32], kind: usize| -> Vec<f32> {
+        let (Some(norm), Some(gains)) = (params.norm, gains) else {
+            return head.to_vec();
+        };
+        let squares: f32 = head.iter().map(|v| v * v).sum();
+        let scale = 1.0 / (squares / norm.width as f32 + norm.eps).sqrt();
+        let own = &gains[kind * dim..][..dim];
+        head.iter().zip(own).map(|(v, g)| v * scale * g).collect()
+    };
     let half = params.rotary / 2;
     let stride = padded((params.heads + 2 * params.kv_heads) * dim);
     let q_stride = padded(params.heads * dim);
@@ -75,18 +85,18 @@ pub fn rope_kv(
             }
         };
         for h in 0..params.heads {
-            let head = &row[h * dim..][..dim];
+            let head = normed(&row[h * dim..][..dim], 0);
             for d in 0..dim {
-                q_out[t * q_stride + h * dim + d] = rotate(head, d);
+                q_out[t * q_stride + h * dim + d] = rotate(&head, d);
             }
         }
         let slot = step[params.slots_at + t] as usize;
         for h in 0..params.kv_heads {
-            let key = &row[(params.heads + h) * dim..][..dim];
+            let key = normed(&row[(params.heads + h) * dim..][..dim], 1);
             let value = &row[(params.heads + params.kv_heads + h) * dim..][..dim];
             for (d, own) in value.iter().enumerate() {
                 let at = kv_index(true, slot, h, params.kv_heads, dim, d);
-                store(keys, params.kv, at, rotate(key, d));
+                store(keys, params.kv, at, rotate(&key, d));
                 let at = kv_index(false, slot, h, params.kv_heads, dim, d);
                 store(values, params.kv, at, *own);
             }

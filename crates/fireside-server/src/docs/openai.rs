@@ -194,8 +194,8 @@ pub(super) struct CompletionRequest {
     #[schema(example = "tgi")]
     model: Option<String>,
     prompt: Prompts,
-    /// Most tokens of a completion, 16 by default.
-    #[schema(minimum = 1)]
+    /// Most tokens of a completion, 16 by default; 0 with `echo`, to score the prompt.
+    #[schema(minimum = 0)]
     max_tokens: Option<u64>,
     /// The newer name of `max_tokens`.
     #[schema(minimum = 1)]
@@ -227,7 +227,7 @@ pub(super) struct CompletionRequest {
     /// Completions of each prompt.
     #[schema(minimum = 1, maximum = 128)]
     n: Option<u64>,
-    /// Sequences of which the best `n` are given.
+    /// Sequences of which the `n` with the highest log-probability per token are given; not in a stream.
     #[schema(minimum = 1, maximum = 128)]
     best_of: Option<u64>,
     /// Put the prompt before the completion.
@@ -245,6 +245,8 @@ pub(super) struct CompletionLogprobs {
     tokens: Vec<String>,
     token_logprobs: Vec<Option<f32>>,
     top_logprobs: Vec<Option<BTreeMap<String, f32>>>,
+    /// Where each token begins in the text, in characters.
+    text_offset: Vec<u64>,
 }
 
 #[derive(ToSchema)]

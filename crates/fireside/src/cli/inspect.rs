@@ -101,6 +101,7 @@ fn scaling(scaling: &RopeScaling) -> String {
         RopeScaling::Linear { factor } => format!("linear x{factor}"),
         RopeScaling::Dynamic { factor, .. } => format!("dynamic x{factor}"),
         RopeScaling::Llama3 { factor, .. } => format!("llama3 x{factor}"),
+        RopeScaling::Long { .. } => "long".into(),
         RopeScaling::Factors { .. } => "by factors".into(),
         RopeScaling::Yarn { factor, .. } => format!("yarn x{factor}"),
     }

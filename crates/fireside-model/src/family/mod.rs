@@ -1,6 +1,16 @@
 //! Decoder families as data: what they are called, what their tensors are called, how they differ.
 //!
-//! A family is one [`Family`] value in [`FAMILIES`]; the decoder itself knows none of them.
+//! A family is one [`Family`] value in a file of its own, listed in [`FAMILIES`]; the decoder itself knows
+//! none of them. What models of a family differ in stands in their files; what a family's files leave
+//! unsaid stands here.
+
+mod granite;
+mod llama;
+mod mistral;
+mod phi3;
+mod qwen2;
+mod qwen3;
+mod smollm3;
 
 use fireside_kernels::params::Activation;
 
@@ -22,17 +32,39 @@ pub struct Family {
     pub gguf_activation: Activation,
     /// Whether the head is the embedding table where config.json does not say.
     pub tied_by_default: bool,
+    /// Query, key and value rows stand in one tensor, and gate and up rows in another.
+    pub fused: bool,
+    /// Each query and key head is normed before it rotates.
+    pub head_norms: bool,
+    /// One layer in so many has no rotary embedding, the last of them, where the file does not say.
+    pub rotates_but_every: Option<usize>,
+}
+
+impl Family {
+    /// What others differ from.
+    const LLAMA: Self = Self {
+        name: "llama",
+        model_types: &["llama"],
+        gguf_architectures: &["llama"],
+        gguf_pairs_neighbours: true,
+        gguf_activation: Activation::Silu,
+        tied_by_default: false,
+        fused: false,
+        head_norms: false,
+        rotates_but_every: None,
+    };
 }
 
 /// Every known family.
-pub const FAMILIES: &[Family] = &[Family {
-    name: "llama",
-    model_types: &["llama"],
-    gguf_architectures: &["llama"],
-    gguf_pairs_neighbours: true,
-    gguf_activation: Activation::Silu,
-    tied_by_default: false,
-}];
+pub const FAMILIES: &[Family] = &[
+    llama::FAMILY,
+    mistral::FAMILY,
+    qwen2::FAMILY,
+    qwen3::FAMILY,
+    phi3::FAMILY,
+    smollm3::FAMILY,
+    granite::FAMILY,
+];
 
 fn known(names: impl Fn(&Family) -> &'static [&'static str]) -> String {
     let all: Vec<_> = FAMILIES
@@ -99,6 +131,14 @@ pub enum Part {
     Up,
     /// Down projection.
     Down,
+    /// Query, key and value projections in one.
+    QueryKeyValue,
+    /// Gate and up projections in one.
+    GateUp,
+    /// Norm of each query head.
+    QueryNorm,
+    /// Norm of each key head.
+    KeyNorm,
 }
 
 /// How the tensors of a file are called.
@@ -126,6 +166,10 @@ impl Naming {
             (Self::HuggingFace, Part::Gate) => (false, "mlp.gate_proj"),
             (Self::HuggingFace, Part::Up) => (false, "mlp.up_proj"),
             (Self::HuggingFace, Part::Down) => (false, "mlp.down_proj"),
+            (Self::HuggingFace, Part::QueryKeyValue) => (false, "self_attn.qkv_proj"),
+            (Self::HuggingFace, Part::GateUp) => (false, "mlp.gate_up_proj"),
+            (Self::HuggingFace, Part::QueryNorm) => (false, "self_attn.q_norm"),
+            (Self::HuggingFace, Part::KeyNorm) => (false, "self_attn.k_norm"),
             (Self::Gguf, Part::Embedding) => (true, "token_embd"),
             (Self::Gguf, Part::FinalNorm) => (true, "output_norm"),
             (Self::Gguf, Part::Head) => (true, "output"),
@@ -138,6 +182,11 @@ impl Naming {
             (Self::Gguf, Part::Gate) => (false, "ffn_gate"),
             (Self::Gguf, Part::Up) => (false, "ffn_up"),
             (Self::Gguf, Part::Down) => (false, "ffn_down"),
+            (Self::Gguf, Part::QueryKeyValue) => (false, "attn_qkv"),
+            // The up tensor has the gate's rows first.
+            (Self::Gguf, Part::GateUp) => (false, "ffn_up"),
+            (Self::Gguf, Part::QueryNorm) => (false, "attn_q_norm"),
+            (Self::Gguf, Part::KeyNorm) => (false, "attn_k_norm"),
         };
         match (self, global) {
             (_, true) => format!("{name}.{kind}"),

@@ -1,6 +1,8 @@
-//! Tiny random Llama checkpoints against transformers: logits of a prefill, a chunked prefill and
-//! decode steps, and log-probabilities of prompts through the engine, on the CPU twins and on the
-//! adapter.
+//! Tiny random checkpoints of every family against transformers: logits of a prefill, a chunked prefill
+//! and decode steps, and log-probabilities of prompts through the engine, on the CPU twins and on the
+//! adapter, from safetensors and from GGUF.
+
+use std::path::{Path, PathBuf};
 
 use fireside_engine::{
     Engine, EngineConfig, GenerationDefaults, GenerationParams, ModelExecutor, PromptToken, Request,
@@ -33,11 +35,16 @@ fn integers(file: &WeightFile<fireside_formats::Mapping>, bytes: &[u8], name: &s
         .collect()
 }
 
-fn expectations(variant: &str) -> Vec<Expected> {
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+fn expectations(folder: &Path) -> Vec<Expected> {
+    let variant = name_of(folder);
     let mut all = Vec::new();
-    for entry in std::fs::read_dir(fixture("tiny-llama").join(variant)).unwrap() {
+    for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let name = name_of(&path);
         if !name.starts_with("expected") {
             continue;
         }
@@ -60,14 +67,24 @@ fn expectations(variant: &str) -> Vec<Expected> {
     all
 }
 
-fn variants() -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(fixture("tiny-llama"))
-        .unwrap()
-        .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+/// The folders of all checkpoints.
+fn checkpoints() -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = ["tiny-llama", "families"]
+        .into_iter()
+        .flat_map(|set| std::fs::read_dir(fixture(set)).unwrap())
+        .map(|entry| entry.unwrap().path())
         .collect();
-    names.sort();
-    assert!(names.len() >= 12, "only {} checkpoints", names.len());
-    names
+    folders.sort();
+    assert!(folders.len() >= 23, "only {} checkpoints", folders.len());
+    folders
+}
+
+/// What a checkpoint can be loaded from: its folder, and where it has one, its GGUF file.
+fn forms(folder: &Path) -> Vec<PathBuf> {
+    let gguf = folder.join("model.gguf");
+    let mut forms = vec![folder.to_path_buf()];
+    forms.extend(gguf.exists().then_some(gguf));
+    forms
 }
 
 #[track_caller]
@@ -103,18 +120,21 @@ fn run(model: &Model, tokens: &[u32], sizes: &[usize], kv: KvDtype) -> Vec<Vec<f
 
 fn check(test: &str, kv: KvDtype, tolerance: f32) {
     for (place, device) in devices(test) {
-        for variant in variants() {
-            let loaded = load_path(&fixture("tiny-llama").join(&variant), device.clone())
-                .unwrap_or_else(|e| panic!("{variant}: {e}"));
-            for expected in expectations(&variant) {
-                // The prompt at once, then one token a step, as the reference ran it.
-                let actual = run(&loaded.model, &expected.tokens, &[expected.prompt, 1], kv);
-                close(
-                    &format!("{} on {place}", expected.name),
-                    &actual,
-                    &expected.logits,
-                    tolerance,
-                );
+        for folder in checkpoints() {
+            let expectations = expectations(&folder);
+            for form in forms(&folder) {
+                let loaded = load_path(&form, device.clone())
+                    .unwrap_or_else(|e| panic!("{}: {e}", form.display()));
+                for expected in &expectations {
+                    // The prompt at once, then one token a step, as the reference ran it.
+                    let actual = run(&loaded.model, &expected.tokens, &[expected.prompt, 1], kv);
+                    close(
+                        &format!("{} from {} on {place}", expected.name, name_of(&form)),
+                        &actual,
+                        &expected.logits,
+                        tolerance,
+                    );
+                }
             }
         }
     }
@@ -142,13 +162,14 @@ fn a_cache_of_halves_stays_close_to_transformers() {
 fn chunked_prefill_equals_whole_prefill_and_steps_equal_a_longer_prefill() {
     let test = "chunked_prefill_equals_whole_prefill_and_steps_equal_a_longer_prefill";
     for (place, device) in devices(test) {
-        for variant in variants() {
-            // Dynamic scaling depends on how the tokens came, by definition.
-            if variant.contains("dynamic") {
+        for folder in checkpoints() {
+            let variant = name_of(&folder);
+            let loaded = load_path(&folder, device.clone()).unwrap();
+            // Where frequencies depend on the length, they depend on how the tokens came, by definition.
+            if loaded.model.config().rope.depends_on_length() {
                 continue;
             }
-            let loaded = load_path(&fixture("tiny-llama").join(&variant), device.clone()).unwrap();
-            let tokens = &expectations(&variant)[0].tokens;
+            let tokens = &expectations(&folder)[0].tokens;
             let whole = run(&loaded.model, tokens, &[tokens.len()], KvDtype::F32);
             for sizes in [&[7][..], &[1], &[tokens.len() - 1, 1], &[2, 17, 5]] {
                 let parts = run(&loaded.model, tokens, sizes, KvDtype::F32);
@@ -193,14 +214,14 @@ fn check_scores(what: &str, scores: &[PromptToken], expected: &Expected, top: us
 fn log_probabilities_of_prompts_equal_transformers_alone_in_chunks_in_company_and_when_cached() {
     let test = "log_probabilities_of_prompts_equal_transformers_alone_in_chunks_in_company_and_when_cached";
     for (place, device) in devices(test) {
-        for variant in variants() {
-            // Dynamic scaling depends on how the tokens came, by definition.
-            if variant.contains("dynamic") {
+        for folder in checkpoints() {
+            // Families have the same heads; and dynamic scaling depends on how the tokens came, by definition.
+            let variant = name_of(&folder);
+            if !folder.starts_with(fixture("tiny-llama")) || variant.contains("dynamic") {
                 continue;
             }
             for (step_tokens, top) in [(512, 3), (7, 0)] {
-                let path = fixture("tiny-llama").join(&variant);
-                let loaded = load_path(&path, device.clone()).unwrap();
+                let loaded = load_path(&folder, device.clone()).unwrap();
                 let vocab = loaded.model.config().vocab as u32;
                 let executor = ModelExecutor::new(loaded.model, 512, KvDtype::F32).unwrap();
                 let config = EngineConfig {
@@ -219,7 +240,7 @@ fn log_probabilities_of_prompts_equal_transformers_alone_in_chunks_in_company_an
                         ..Default::default()
                     })
                 };
-                let expected = &expectations(&variant)[0];
+                let expected = &expectations(&folder)[0];
                 let tokens = &expected.tokens;
                 let alone = request(tokens.clone(), Some(top), 0);
                 let other = |seed: u32| (0..20).map(|at| (seed + at * 5) % vocab).collect();
@@ -247,7 +268,7 @@ fn a_model_or_cache_past_the_adapters_bindings_is_refused_by_name() {
     let Some(gpu) = fireside_tests::gpu() else {
         return fireside_tests::skip(test, "no gpu adapter: install mesa-vulkan-drivers");
     };
-    let path = fixture("tiny-llama").join(&variants()[0]);
+    let path = fixture("tiny-llama").join("tied");
     let error = load_path(&path, gpu.clone().with_max_binding(64)).unwrap_err();
     let error = error.to_string();
     assert!(

@@ -1,0 +1,307 @@
+"""Tiny random checkpoints of every decoder family, and what transformers computes with them.
+
+    python families.py [NAME ...]
+
+Rebuilds `tests/fixtures/families/`, one Hugging Face folder per variant of `VARIANTS`: `config.json` in the
+spelling of the family's models on the hub, `model.safetensors`, `tokenizer.json`, and `expected*.safetensors` with
+
+- `tokens` i32 `[T]`: the prompt and then 12 forced tokens, all drawn at random;
+- `prompt_len` i32 `[1]`: how many of `tokens` are the prompt;
+- `logits` f32 `[T, vocabulary]`: row `t` is the model's output after it has read `tokens[..=t]`.
+
+Where llama.cpp has the architecture, `model.gguf` holds the same weights under the names of the `gguf` package's
+map, with the metadata that llama.cpp's converter writes.
+
+The logits are those of transformers in float32 with eager attention and a cache: the prompt in one forward, then
+one token per forward. The script checks that they have a deviation of 0.4 to 5, and that each switch that a
+variant is there for moves them: without it they differ by more than 0.05.
+"""
+
+import json
+import shutil
+import sys
+
+import gguf
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
+
+import recipe
+from tiny_llama import save_tokenizer, write_json
+
+STEPS = 12
+OUTPUT = recipe.FIXTURES / "families"
+
+BASE = {
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "hidden_act": "silu",
+    "hidden_size": 48,
+    "intermediate_size": 60,
+    "max_position_embeddings": 256,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+    "vocab_size": 96,
+}
+QWEN2 = BASE | {
+    "model_type": "qwen2",
+    "architectures": ["Qwen2ForCausalLM"],
+    "rope_theta": 1000000.0,
+    "tie_word_embeddings": True,
+    "use_sliding_window": False,
+    "sliding_window": 16,
+    "max_window_layers": 1,
+}
+PHI3 = BASE | {
+    "model_type": "phi3",
+    "architectures": ["Phi3ForCausalLM"],
+    "original_max_position_embeddings": 32,
+    "pad_token_id": 0,
+    "partial_rotary_factor": 0.75,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 3,
+    "rope_scaling": {
+        "type": "longrope",
+        "short_factor": [1.0, 1.1, 1.3, 1.8, 2.0, 2.5],
+        "long_factor": [1.5, 2.0, 4.0, 7.0, 9.0, 12.0],
+    },
+    "sliding_window": 24,
+}
+GRANITE = BASE | {
+    "model_type": "granite",
+    "architectures": ["GraniteForCausalLM"],
+    "attention_bias": False,
+    "attention_multiplier": 0.4,
+    "embedding_multiplier": 3.0,
+    "logits_scaling": 0.5,
+    "residual_multiplier": 0.3,
+    "tie_word_embeddings": True,
+}
+
+# name: (config, token counts of the prompts, what the switches' effects are measured against, gguf architecture)
+VARIANTS = {
+    "qwen2": (QWEN2, {"": 30}, {}, "qwen2"),
+    "qwen2-window": (QWEN2 | {"use_sliding_window": True}, {"": 40}, {"use_sliding_window": False}, None),
+    "mistral": (
+        BASE
+        | {
+            "model_type": "mistral",
+            "architectures": ["MistralForCausalLM"],
+            "head_dim": 16,
+            "sliding_window": 11,
+        },
+        {"": 40},
+        {"sliding_window": None},
+        None,
+    ),
+    "ministral": (
+        BASE
+        | {
+            "model_type": "ministral",
+            "architectures": ["MinistralForCausalLM"],
+            "head_dim": 12,
+            "layer_types": ["full_attention", "sliding_attention"],
+            "sliding_window": 9,
+        },
+        {"": 40},
+        {"layer_types": ["full_attention", "full_attention"]},
+        None,
+    ),
+    "qwen3": (
+        BASE | {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "head_dim": 16, "attention_bias": False},
+        {"": 30},
+        {},
+        "qwen3",
+    ),
+    "qwen3-odd-heads": (
+        BASE | {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "head_dim": 14, "attention_bias": True},
+        {"": 30},
+        {},
+        None,
+    ),
+    "phi3": (PHI3, {"": 18, "crossing": 27, "long": 40}, {"rope_scaling": None}, "phi3"),
+    "smollm3": (
+        BASE
+        | {
+            "model_type": "smollm3",
+            "architectures": ["SmolLM3ForCausalLM"],
+            "no_rope_layer_interval": 4,
+            "no_rope_layers": [1, 1, 1, 0],
+            "num_hidden_layers": 4,
+            "pad_token_id": 0,
+            "sliding_window": None,
+            "tie_word_embeddings": True,
+            "use_sliding_window": False,
+        },
+        {"": 30},
+        {"no_rope_layers": [1, 1, 1, 1]},
+        "smollm3",
+    ),
+    "granite": (
+        GRANITE,
+        {"": 30},
+        {"attention_multiplier": 0.29, "embedding_multiplier": 1.0, "logits_scaling": 1.0, "residual_multiplier": 1.0},
+        "granite",
+    ),
+}
+
+
+def random_weights(model, seed):
+    """The checkpoint's tensors, by what their names say they are."""
+    random, state = np.random.default_rng(seed), {}
+    tied = model.config.tie_word_embeddings
+    for name, old in model.state_dict().items():
+        if tied and name == "lm_head.weight":
+            continue
+        if name.endswith("norm.weight"):
+            values = random.uniform(0.5, 1.5, old.shape)
+        elif name.endswith("bias"):
+            values = random.normal(0.0, 0.3, old.shape)
+        else:
+            values = random.normal(0.0, 0.3 if "embed" in name or "lm_head" in name else 0.2, old.shape)
+        state[name] = torch.from_numpy(values.astype(np.float32)).to(torch.bfloat16)
+    return state
+
+
+def load(folder, **changes):
+    """A fresh float32 model of the folder; `changes` replace configuration values."""
+    config = AutoConfig.from_pretrained(folder)
+    for key, value in changes.items():
+        if key == "rope_scaling" and value is None:
+            value, key = {"rope_type": "default", "rope_theta": config.rope_parameters["rope_theta"]}, "rope_parameters"
+            value |= {k: v for k, v in config.rope_parameters.items() if k == "partial_rotary_factor"}
+        if key == "use_sliding_window":
+            config.layer_types = ["full_attention"] * config.num_hidden_layers
+        setattr(config, key, value)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, config=config, dtype=torch.float32, attn_implementation="eager"
+    )
+    assert all(weight.dtype == torch.float32 for weight in model.parameters())
+    return model.eval()
+
+
+def run(model, tokens, count):
+    """Logits of a prefill of `count` tokens and one step for each of the others."""
+    cache, rows = DynamicCache(config=model.config), []
+    for fed in [tokens[:count]] + [[token] for token in tokens[count:]]:
+        rows.append(model(torch.tensor([fed]), past_key_values=cache, use_cache=True).logits[0])
+    return torch.cat(rows)
+
+
+def neighbours(weight, heads):
+    """The rows of query or key heads as GGUF files of Llama's kind order them: pairs next to each other."""
+    rows, columns = weight.shape
+    return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+
+
+def write_gguf(folder, config, arch):
+    """The same checkpoint as llama.cpp's converter writes it, in float32."""
+    writer = gguf.GGUFWriter(folder / "model.gguf", arch)
+    heads, hidden = config["num_attention_heads"], config["hidden_size"]
+    head_dim = config.get("head_dim", hidden // heads)
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(hidden)
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_rope_freq_base(config["rope_theta"])
+    writer.add_vocab_size(config["vocab_size"])
+    if "head_dim" in config:
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
+    writer.add_rope_dimension_count(int(head_dim * config.get("partial_rotary_factor", 1.0)))
+    if arch == "granite":
+        writer.add_attention_scale(config["attention_multiplier"])
+        writer.add_embedding_scale(config["embedding_multiplier"])
+        writer.add_residual_scale(config["residual_multiplier"])
+        writer.add_logit_scale(config["logits_scaling"])
+    if arch == "phi3":
+        original = config["original_max_position_embeddings"]
+        scale = config["max_position_embeddings"] / original
+        writer.add_sliding_window(config["sliding_window"])
+        writer.add_rope_scaling_orig_ctx_len(original)
+        writer.add_rope_scaling_attn_factors(float(np.sqrt(1 + np.log(scale) / np.log(original))))
+        for kind in ("long", "short"):
+            factors = np.array(config["rope_scaling"][f"{kind}_factor"], dtype=np.float32)
+            writer.add_tensor(f"rope_factors_{kind}.weight", factors)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = sorted(tokenizer["model"]["vocab"].items(), key=lambda item: item[1])
+    special = {token["id"] for token in tokenizer["added_tokens"]}
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list([token for token, _ in vocabulary])
+    writer.add_token_types([3 if number in special else 1 for _, number in vocabulary])
+    writer.add_token_merges([" ".join(pair) for pair in tokenizer["model"]["merges"]])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    architecture = next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == arch)
+    names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
+    for name, weight in load_file(folder / "model.safetensors").items():
+        weight = weight.float().numpy()
+        if arch in ("granite", "smollm3") and name.endswith(("q_proj.weight", "k_proj.weight")):
+            own = heads if "q_proj" in name else config["num_key_value_heads"]
+            weight = neighbours(weight, own)
+        target = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        assert target, name
+        writer.add_tensor(target, np.ascontiguousarray(weight))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@torch.no_grad()
+def main():
+    torch.set_num_threads(1)
+    chosen = sys.argv[1:] or VARIANTS
+    for number, (name, (config, prompts, without, arch)) in enumerate(VARIANTS.items()):
+        if name not in chosen:
+            continue
+        folder = OUTPUT / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        write_json(folder / "config.json", config)
+        save_tokenizer(folder, config["vocab_size"])
+        empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+        save_file(random_weights(empty, 3000 + number), folder / "model.safetensors", metadata={"format": "pt"})
+        for case, count in prompts.items():
+            random = np.random.default_rng(4000 + 10 * number + len(case))
+            tokens = random.integers(3, config["vocab_size"], count + STEPS).tolist()
+            logits = run(load(folder), tokens, count)
+            deviation = float(logits.std())
+            assert 0.4 < deviation < 5.0, deviation
+            measures = {"logits_deviation": deviation}
+            for key, value in without.items():
+                effect = float((run(load(folder, **{key: value}), tokens, count) - logits).abs().max())
+                measures[f"effect_of_{key}"] = effect
+                assert effect > 0.05, measures
+            header = {
+                "script": "tests/reference/families.py",
+                "packages": json.dumps(recipe.packages()),
+                "reference": "transformers, float32, eager attention, prefill then cached steps",
+            } | {key: f"{value:.3g}" for key, value in measures.items()}
+            tensors = {
+                "tokens": torch.tensor(tokens, dtype=torch.int32),
+                "prompt_len": torch.tensor([count], dtype=torch.int32),
+                "logits": logits.contiguous(),
+            }
+            file = "expected" + (f"-{case}" if case else "") + ".safetensors"
+            save_file(tensors, folder / file, metadata=header)
+            print(f"{name}/{file}: {count} + {STEPS} tokens,", measures)
+        if arch:
+            write_gguf(folder, config, arch)
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        print(f"{name}: {size} bytes", flush=True)
+        assert size < 500_000
+
+
+if __name__ == "__main__":
+    main()
