@@ -198,7 +198,7 @@ impl Builder<'_> {
         expect(self.source.get(&name)?, &[width])?;
         let gain = self.source.read_f32(&name)?;
         Ok(Norm::new(
-            vector(&gain, self.device),
+            vector(&gain, self.device)?,
             width,
             self.config.norm_eps,
         ))
@@ -236,6 +236,6 @@ impl Builder<'_> {
                 }
             }
         }
-        Ok(Some(vector(&all, self.device)))
+        Ok(Some(vector(&all, self.device)?))
     }
 }

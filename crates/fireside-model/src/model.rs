@@ -89,7 +89,7 @@ impl Model {
             return self.selected(step, recording.kept(), &found).await;
         }
         let launched = self.device.run(|| {
-            let words = self.device.words(plan.words.clone());
+            let words = self.device.words(plan.words.clone())?;
             self.launch(&plan.shape, &words, cache)
         })??;
         let Some((found, launched)) = launched else {
