@@ -75,7 +75,8 @@ impl<S: ByteSource> WeightFile<S> {
                 .add(&file, part, (source, tensors, header))
                 .map_err(wrap)?;
         }
-        let (parts, expected) = parts.whole()?;
+        let expected = parts.tensors();
+        let parts = parts.whole()?;
         let mut files = Vec::with_capacity(parts.len());
         let mut tensors = Vec::new();
         let mut gguf = None;

@@ -153,12 +153,17 @@ impl<T> Parts<T> {
         Ok(())
     }
 
-    /// The parts in their order, and how many tensors they should have together.
+    /// How many tensors they should have together, where they say so.
+    pub(crate) fn tensors(&self) -> Option<u64> {
+        self.first.as_ref().and_then(|(_, part)| part.tensors)
+    }
+
+    /// The parts in their order.
     ///
     /// # Errors
     ///
     /// One is missing.
-    pub(crate) fn whole(self) -> Result<(Vec<(String, T)>, Option<u64>), FormatError> {
+    pub(crate) fn whole(self) -> Result<Vec<(String, T)>, FormatError> {
         let Some((_, said)) = self.first else {
             return Err(FormatError::NoParts);
         };
@@ -169,7 +174,7 @@ impl<T> Parts<T> {
                 count: said.count,
             });
         }
-        Ok((self.found.into_values().collect(), said.tensors))
+        Ok(self.found.into_values().collect())
     }
 }
 
