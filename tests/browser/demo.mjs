@@ -3,25 +3,25 @@
 //
 //   node demo.mjs PAGE [--model MODEL.gguf] [--chromium PATH] [--shots FOLDER]
 //
-// PAGE is the built page's folder (web/demo/dist). Without a model, what needs one is skipped.
+// PAGE is the built page's folder (web/demo/dist). Without a model, what needs one is skipped. Where
+// FIRESIDE_BIN names a `fireside` binary, the page is tried from the real server too.
 
 import assert from "node:assert/strict";
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { createRequire } from "node:module";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 import { withPage } from "./chromium.mjs";
+import { accessible, answers, becomes, closePanel, openTab, PHONE, WIDE } from "./demo-page.mjs";
 import { serveFiles } from "./files.mjs";
+import { realServerCheck, remoteChecks } from "./remote.mjs";
 import { conclude, exitWith, skipped } from "./report.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const MODEL = "/model.gguf";
 const TABS = ["models", "settings", "gpu", "bench", "storage"];
-const WIDE = { width: 1280, height: 800 };
-const PHONE = { width: 360, height: 740 };
 /** Markdown that tries what a page must not let it do. */
 const HOSTILE = [
   "<img src=x onerror=\"window.hurt = 'img'\"> <script>window.hurt = 'script'</script>",
@@ -33,61 +33,12 @@ const HOSTILE = [
   "| a | b |\n| - | - |\n| 1 | 2 |",
 ].join("\n\n");
 
-const status = (page) => page.evaluate(() => document.documentElement.dataset.status);
-
-function becomes(page, wanted) {
-  return page.waitForFunction((name) => document.documentElement.dataset.status === name, wanted, { polling: 250 });
-}
-
 /** Loads a model by its address, as a person would. */
 async function load(page, url) {
   await page.click("#model-chip");
   await page.fill("#model-url", url);
   await page.press("#model-url", "Enter");
   await closePanel(page);
-}
-
-async function openTab(page, tab) {
-  if (!(await page.evaluate(() => document.getElementById("panel").open))) await page.click("#open-panel");
-  await page.click(`#tab-${tab}`);
-  await page.waitForFunction(() => document.querySelector(".tab h3") !== null);
-}
-
-async function closePanel(page) {
-  await page.evaluate(() => document.getElementById("panel").close());
-}
-
-const answers = (page) => page.locator(".answer .prose").allInnerTexts();
-
-/** What axe finds, as lines. */
-async function violations(page) {
-  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
-  return violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(" ")} ${node.failureSummary?.split("\n")[1] ?? ""}`));
-}
-
-/** Every look of the page: wide and narrow, light and dark. */
-async function inEveryLook(page, check) {
-  for (const [size, viewport] of Object.entries({ wide: WIDE, phone: PHONE })) {
-    for (const colorScheme of ["light", "dark"]) {
-      await page.setViewportSize(viewport);
-      await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
-      // Until the new colours are on the screen.
-      await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
-      await check(`${size} ${colorScheme}`);
-    }
-  }
-  await page.setViewportSize(WIDE);
-  await page.emulateMedia({ colorScheme: "light" });
-}
-
-async function accessible(page, state) {
-  // Playwright's evaluation is not bound by the page's policy; a script tag would be.
-  await page.evaluate(await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8"));
-  await inEveryLook(page, async (look) => {
-    assert.deepEqual(await violations(page), [], `${state}, ${look}`);
-    const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-    assert.ok(over <= 0, `${state}, ${look}: ${over} pixels too wide`);
-  });
 }
 
 async function keep(page, turns) {
@@ -102,6 +53,13 @@ const CHECKS = {
     assert.match(await page.innerText("#welcome"), /98\.4 MB/);
     await accessible(page, "welcome");
     await shot("welcome");
+  },
+
+  async "a static host is not asked for what it does not have"({ page, server, said }) {
+    const paths = server.seen.map((request) => request.path);
+    assert.ok(paths.every((path) => path.startsWith("/demo/")), paths.join(" "));
+    assert.equal(await page.isVisible("#places"), false);
+    assert.deepEqual(said, []);
   },
 
   async "every tab of the panel is accessible and fits a phone"({ page, shot }) {
@@ -336,27 +294,33 @@ async function main() {
     return await withPage(values.chromium, async ({ context, page, said }) => {
       page.setDefaultTimeout(10 * 60 * 1000);
       const origin = `${server.origin}/demo/index.html`;
-      const shot = async (name) => {
-        if (values.shots) await page.screenshot({ path: path.join(values.shots, `demo-${name}.png`) });
+      const shot = async (name, of = page) => {
+        if (values.shots) await of.screenshot({ path: path.join(values.shots, `demo-${name}.png`) });
       };
       const foreign = [];
       context.on("request", (request) => {
         const url = new URL(request.url());
-        if (/^https?:/.test(url.protocol) && url.origin !== server.origin) foreign.push(url.href);
+        const from = request.serviceWorker()?.url() ?? request.frame().url();
+        if (/^https?:/.test(url.protocol) && from.startsWith("http") && url.origin !== new URL(from).origin) foreign.push(url.href);
       });
       await page.setViewportSize(WIDE);
       await page.goto(origin);
       const checks = [];
-      const run = async (name, check) => {
+      const run = async (name, check, of = page) => {
         try {
-          await check({ context, page, server, folder, origin, shot });
+          await check({ context, page, server, folder, origin, shot, said });
           checks.push({ name, why: null });
         } catch (error) {
-          await shot("failure");
+          await shot("failure", of);
           checks.push({ name, why: error.message.split("\n").slice(0, 8).join(" ") });
         }
       };
       for (const [name, check] of Object.entries(CHECKS)) await run(name, check);
+      await remoteChecks({ context, folder: positionals[0], shot, run });
+      const binary = process.env.FIRESIDE_BIN;
+      const real = "the real server answers the page that it serves";
+      if (!binary || !values.model) checks.push(skipped(real, binary ? "no model file" : "FIRESIDE_BIN names no binary"));
+      else await run(real, () => realServerCheck({ context, binary, model: values.model, folder: positionals[0] }));
       for (const [name, check] of Object.entries(MODEL_CHECKS)) {
         if (values.model) await run(name, check);
         else checks.push(skipped(name, "no model file"));

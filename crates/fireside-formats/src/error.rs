@@ -62,9 +62,39 @@ pub enum FormatError {
     UnsupportedVersion { version: u32 },
     /// The file is one of several parts of a model.
     #[error(
-        "this is one part of a GGUF file split in {parts}, merge the parts into one file first"
+        "this is one part of a GGUF model in {parts} files: give all of them, named as in NAME-00001-of-{parts:05}.gguf"
     )]
     SplitGguf { parts: u64 },
+    /// A list of the parts of a model is empty.
+    #[error("no part of a GGUF model is given")]
+    NoParts,
+    /// A file among the parts of a model is not one.
+    #[error("metadata key 'split.count' is missing: this is no part of a split GGUF model")]
+    NotAPart,
+    /// A part belongs to another model than the first one.
+    #[error("{key} is {found}, expected {expected} as in {first}: the parts are of two models")]
+    ForeignPart {
+        key: &'static str,
+        found: String,
+        expected: String,
+        first: String,
+    },
+    /// The number of a part is not below their count.
+    #[error("split.no is {number}, expected 0 to split.count - 1, with a split.count of {count}")]
+    PartNumber { number: u64, count: u64 },
+    /// A part is there twice.
+    #[error("this is part {part} of {count}, as {first} is too")]
+    DuplicatePart {
+        part: u64,
+        count: u64,
+        first: String,
+    },
+    /// A part is not there.
+    #[error("part {part} of {count} of the GGUF model is missing")]
+    MissingPart { part: u64, count: u64 },
+    /// The parts have another number of tensors than they say.
+    #[error("the parts have {found} tensors together, split.tensors.count says {expected}")]
+    PartTensors { found: u64, expected: u64 },
     /// A count in the header is larger than the file or a fixed limit allows.
     #[error("header claims {count} {what}, at most {limit} fit here")]
     CountTooLarge {

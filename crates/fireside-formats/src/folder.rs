@@ -1,11 +1,11 @@
-//! Opens weight files by path: a GGUF file, a safetensors file, or a folder of shards.
+//! Opens weight files by path: a GGUF file with its siblings, a safetensors file, or a folder of shards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::table::{printable, shown};
-use crate::{ByteSource, FormatError, Mapping, TensorSource, WeightFile};
+use crate::{ByteSource, FormatError, Mapping, SplitName, TensorSource, WeightFile};
 
 const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
@@ -16,7 +16,8 @@ impl WeightFile<Mapping> {
     /// Opens the weights at `path` by memory mapping. Native only.
     ///
     /// A file is read as GGUF or safetensors by its first bytes or, if these do not tell, by its
-    /// extension. In a folder the files are those that `model.safetensors.index.json` names, else
+    /// extension. A GGUF file whose name says that it is one of several parts means all of them;
+    /// they lie beside it. In a folder the files are those that `model.safetensors.index.json` names, else
     /// `model.safetensors`, else every `*.safetensors`.
     ///
     /// # Errors
@@ -47,7 +48,11 @@ fn open_file(path: &Path) -> Result<WeightFile<Mapping>, FormatError> {
         .map_err(|error| error.in_file(&name))?;
     let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
     if start.starts_with(b"GGUF") || extension == "gguf" {
-        return WeightFile::from_gguf(&name, mapping.clone());
+        let mapping = mapping.clone();
+        return match parts_beside(path) {
+            Some(parts) => open_parts(&parts),
+            None => WeightFile::from_gguf(&name, mapping),
+        };
     }
     if start.get(8) == Some(&b'{') || extension == "safetensors" {
         return WeightFile::from_safetensors([(name, mapping.clone())]);
@@ -56,6 +61,25 @@ fn open_file(path: &Path) -> Result<WeightFile<Mapping>, FormatError> {
         found: printable(&start),
     }
     .in_file(&name))
+}
+
+/// The paths of all parts of the model that `path` is one of, by its name; `None` for a whole model.
+fn parts_beside(path: &Path) -> Option<Vec<PathBuf>> {
+    let name = SplitName::parse(path.file_name()?.to_str()?)?;
+    (name.count() > 1).then(|| name.all().map(|one| path.with_file_name(one)).collect())
+}
+
+fn open_parts(paths: &[PathBuf]) -> Result<WeightFile<Mapping>, FormatError> {
+    let count = paths.len() as u64;
+    let mut files = Vec::with_capacity(paths.len());
+    for (path, part) in paths.iter().zip(1..) {
+        if !path.is_file() {
+            let error = FormatError::MissingPart { part, count };
+            return Err(error.in_file(&path.display().to_string()));
+        }
+        files.push(map(path)?);
+    }
+    WeightFile::from_gguf_parts(files)
 }
 
 fn open_folder(folder: &Path) -> Result<WeightFile<Mapping>, FormatError> {

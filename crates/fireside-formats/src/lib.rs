@@ -39,7 +39,7 @@ mod mapping;
 
 pub use dtype::DType;
 pub use error::FormatError;
-pub use gguf::Gguf;
+pub use gguf::{Gguf, SplitName};
 #[cfg(not(target_arch = "wasm32"))]
 pub use mapping::Mapping;
 pub use quant::{Block32, F16Fit, Plane, QuantTraits, dequantize, quant_traits, unpack_row};

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::gguf::split::{Part, Parts, parts_of};
 use crate::safetensors::Safetensors;
 use crate::table::{check_names, shown};
 use crate::{ByteSource, FormatError, Gguf, TensorInfo, TensorSource};
@@ -9,7 +10,7 @@ use crate::{ByteSource, FormatError, Gguf, TensorInfo, TensorSource};
 /// How much of a file is read at first to find its header.
 const FIRST_PREFIX: u64 = 1 << 20;
 
-/// The weights of a model: a GGUF file, or one or more safetensors files, over sources `S`.
+/// The weights of a model: one or more GGUF files, or one or more safetensors files, over sources `S`.
 ///
 /// The table is read and checked once, when the file is opened; the bytes of a tensor are fetched
 /// from the source when they are asked for.
@@ -32,7 +33,7 @@ impl<S: ByteSource> WeightFile<S> {
     pub fn from_gguf(file: &str, source: S) -> Result<Self, FormatError> {
         let wrap = |error: FormatError| error.in_file(file);
         let mut gguf = read_header(&source, Gguf::parse).map_err(wrap)?;
-        let parts = gguf.find::<u64>("split.count").map_err(wrap)?.unwrap_or(1);
+        let parts = parts_of(&gguf).map_err(wrap)?;
         if parts > 1 {
             return Err(wrap(FormatError::SplitGguf { parts }));
         }
@@ -42,6 +43,54 @@ impl<S: ByteSource> WeightFile<S> {
             tensors,
             Some(gguf),
         ))
+    }
+
+    /// Reads the headers of the GGUF files that make up one model, as `gguf-split` writes them; a
+    /// whole model in one file will do too. Each comes with its name for error messages. Which part
+    /// it is says the file itself, so their order does not matter; the metadata is the first part's.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::InFile`] around what [`Gguf::parse`] finds wrong, and around
+    /// [`FormatError::NotAPart`], [`FormatError::ForeignPart`], [`FormatError::PartNumber`] and
+    /// [`FormatError::DuplicatePart`]; [`FormatError::NoParts`], [`FormatError::MissingPart`],
+    /// [`FormatError::PartTensors`] and [`FormatError::DuplicateTensor`] for all of them together.
+    pub fn from_gguf_parts(
+        files: impl IntoIterator<Item = (String, S)>,
+    ) -> Result<Self, FormatError> {
+        let mut files: Vec<(String, S)> = files.into_iter().collect();
+        if files.len() == 1
+            && let Some((file, source)) = files.pop()
+        {
+            return Self::from_gguf(&file, source);
+        }
+        let mut parts = Parts::new();
+        for (file, source) in files {
+            let wrap = |error: FormatError| error.in_file(&file);
+            let mut gguf = read_header(&source, Gguf::parse).map_err(wrap)?;
+            let part = Part::of(&gguf).map_err(wrap)?;
+            let tensors = gguf.take_tensors();
+            let header = (part.number == 0).then_some(gguf);
+            parts
+                .add(&file, part, (source, tensors, header))
+                .map_err(wrap)?;
+        }
+        let expected = parts.tensors();
+        let parts = parts.whole()?;
+        let mut files = Vec::with_capacity(parts.len());
+        let mut tensors = Vec::new();
+        let mut gguf = None;
+        for (shard, (file, (source, own, header))) in parts.into_iter().enumerate() {
+            tensors.extend(own.into_iter().map(|tensor| TensorInfo { shard, ..tensor }));
+            files.push((file, source));
+            gguf = gguf.or(header);
+        }
+        let found = tensors.len() as u64;
+        if let Some(expected) = expected.filter(|expected| *expected != found) {
+            return Err(FormatError::PartTensors { found, expected });
+        }
+        check_names(&tensors)?;
+        Ok(Self::new(files, tensors, gguf))
     }
 
     /// Reads the headers of one or more safetensors files that make up one model. Each comes with

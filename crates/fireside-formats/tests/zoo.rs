@@ -173,7 +173,7 @@ fn values_that_are_no_values() {
         .unwrap();
     assert_eq!(
         gguf(split),
-        "this is one part of a GGUF file split in 3, merge the parts into one file first"
+        "this is one part of a GGUF model in 3 files: give all of them, named as in NAME-00001-of-00003.gguf"
     );
 }
 

@@ -5,10 +5,12 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use fireside_formats::SplitName;
+
 use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::spec::is_gguf_name;
-use crate::split::{Piece, shards_of_index};
+use crate::split::shards_of_index;
 
 /// The name of the file that lists the shards of a sharded model.
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
@@ -66,20 +68,17 @@ fn examine_file(path: &Path) -> Result<ModelFiles, Error> {
 
 /// A GGUF file together with the other pieces of its model, if its name says that it is a piece.
 fn with_pieces(path: &Path, name: &str) -> Result<ModelFiles, Error> {
-    let Some(piece) = Piece::parse(name).filter(|piece| piece.count > 1) else {
+    let Some(piece) = SplitName::parse(name).filter(|piece| piece.count() > 1) else {
         return Ok(ModelFiles::Gguf(path.to_path_buf()));
     };
-    let paths: Vec<PathBuf> = piece
-        .names()
-        .map(|name| path.with_file_name(name))
-        .collect();
+    let paths: Vec<PathBuf> = piece.all().map(|name| path.with_file_name(name)).collect();
     match paths.iter().find(|path| !path.is_file()) {
         Some(missing) => Err(not_a_model(
             path,
             format!(
                 "it is piece {} of {} and `{}` is missing",
-                piece.number,
-                piece.count,
+                piece.number(),
+                piece.count(),
                 missing.display()
             ),
         )),
@@ -106,7 +105,7 @@ fn examine_folder(path: &Path) -> Result<ModelFiles, Error> {
         let ggufs: Vec<&String> = names
             .iter()
             .filter(|name| is_gguf_name(name))
-            .filter(|name| Piece::parse(name).is_none_or(|piece| piece.number == 1))
+            .filter(|name| SplitName::parse(name).is_none_or(|piece| piece.number() == 1))
             .collect();
         return match ggufs.as_slice() {
             [] => Err(not_a_model(path, no_weights(&names))),

@@ -1,10 +1,11 @@
 //! Chooses which files of a repository make up the model.
 
+use fireside_formats::SplitName;
+
 use crate::error::Error;
 use crate::listing::{Listing, RemoteFile};
 use crate::local::{INDEX, WEIGHTS, join_names};
 use crate::spec::{Pick, is_gguf_name};
-use crate::split::Piece;
 
 /// The quantizations that are taken when none was asked for, best compromise first.
 const PREFERRED: [&str; 4] = ["Q4_K_M", "Q4_0", "Q4_1", "Q8_0"];
@@ -105,13 +106,13 @@ fn candidates(listing: &Listing) -> Vec<&RemoteFile> {
             // Vision projectors and calibration data are GGUF files too.
             !name.starts_with("mmproj") && !name.contains("imatrix")
         })
-        .filter(|file| Piece::parse(&file.name).is_none_or(|piece| piece.number == 1))
+        .filter(|file| SplitName::parse(&file.name).is_none_or(|piece| piece.number() == 1))
         .collect()
 }
 
 /// True if the file's name, without its ending and piece numbers, ends in the quantization.
 fn has_quant(name: &str, quant: &str) -> bool {
-    let stem = match Piece::parse(name) {
+    let stem = match SplitName::parse(name) {
         Some(piece) => piece.prefix(),
         None => &name[..name.len().saturating_sub(".gguf".len())],
     };
@@ -126,11 +127,11 @@ fn pieces<'a>(
     listing: &'a Listing,
     file: &'a RemoteFile,
 ) -> Result<Vec<&'a RemoteFile>, Error> {
-    let Some(piece) = Piece::parse(&file.name) else {
+    let Some(piece) = SplitName::parse(&file.name) else {
         return Ok(vec![file]);
     };
     piece
-        .names()
+        .all()
         .map(|name| {
             listing.find(&name).ok_or_else(|| Error::Repository {
                 repo: repo.to_owned(),

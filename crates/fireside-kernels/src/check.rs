@@ -43,8 +43,8 @@ pub async fn self_test(device: &ComputeDevice) -> Result<(), DeviceError> {
         let mut expected = vec![0.0; tokens * ROWS];
         twin::linear(&planes.view(), &x, None, None, None, &params, &mut expected);
         let tensors = PlaneTensors {
-            quants: device.words(planes.quants.clone()),
-            scales: Some(device.words(planes.scales.clone())),
+            quants: device.words(planes.quants.clone())?,
+            scales: Some(device.words(planes.scales.clone())?),
         };
         let x = Tensor::from_data(
             TensorData::new(x, [tokens, COLUMNS]),

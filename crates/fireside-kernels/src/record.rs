@@ -445,7 +445,7 @@ fn capture_task<T, E: From<DeviceError>>(
     words: usize,
     task: impl FnOnce(&Tensor<1, Int>) -> Result<(Tensor<2, Int>, T), E>,
 ) -> Result<Captured<T>, E> {
-    let step = device.words(vec![0; words]);
+    let step = device.words(vec![0; words])?;
     let capture = Capture::begin();
     let result = task(&step);
     let launches = capture.end();

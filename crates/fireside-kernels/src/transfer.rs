@@ -7,6 +7,7 @@ use burn::backend::DispatchDevice;
 use burn::tensor::Bytes;
 use burn::tensor::{DType, Int, Shape, Tensor};
 use burn_wgpu::{CubeBackend, CubeTensor};
+use cubecl::Device as CubeDevice;
 
 use crate::counters;
 use crate::device::{ComputeDevice, DeviceError};
@@ -18,31 +19,27 @@ fn failed(reason: impl std::fmt::Debug) -> DeviceError {
 }
 
 /// A row of four-byte elements on wgpu: a copy of `bytes`, or unwritten memory for `length` elements.
-fn row(
-    device: &ComputeDevice,
-    length: usize,
-    bytes: Option<Bytes>,
-    dtype: DType,
-) -> Option<CubeTensor> {
-    let DispatchDevice::Cube(device) = device.burn().as_dispatch() else {
-        return None;
-    };
+fn row(device: &CubeDevice, length: usize, bytes: Option<Bytes>, dtype: DType) -> CubeTensor {
     let client = device.client();
     let handle = match bytes {
         Some(bytes) => client.create(bytes),
         None => client.empty(length * 4),
     };
     let shape = Shape::new([length]);
-    Some(CubeTensor::new_contiguous(
-        client,
-        device.clone(),
-        shape,
-        handle,
-        dtype,
-    ))
+    CubeTensor::new_contiguous(client, device.clone(), shape, handle, dtype)
 }
 
 async fn read(tensor: CubeTensor) -> Result<Vec<u8>, DeviceError> {
+    // The handle's bytes are in the order of memory, which is the tensor's only without strides.
+    if !tensor.is_contiguous() || tensor.elem_size() != 4 {
+        let (shape, strides) = (tensor.meta.shape(), tensor.meta.strides());
+        return Err(DeviceError::Read {
+            reason: format!(
+                "a tensor of {:?} with shape {shape:?} and strides {strides:?} cannot be read, expected contiguous elements of four bytes",
+                tensor.dtype
+            ),
+        });
+    }
     let read = tensor.client.read_async(vec![tensor.handle.clone()]);
     let bytes = read.await.map_err(|error| DeviceError::Read {
         reason: error.to_string(),
@@ -58,37 +55,46 @@ async fn read(tensor: CubeTensor) -> Result<Vec<u8>, DeviceError> {
 
 impl ComputeDevice {
     /// Uploads words as a tensor.
-    pub fn words(&self, words: Vec<u32>) -> Tensor<1, Int> {
-        if self.adapter().is_none() {
+    ///
+    /// # Errors
+    ///
+    /// The device is none that can be uploaded to.
+    pub fn words(&self, words: Vec<u32>) -> Result<Tensor<1, Int>, DeviceError> {
+        let DispatchDevice::Cube(device) = self.burn().as_dispatch() else {
             return cpu::words(self, words);
-        }
+        };
         let length = words.len();
         // Handed over, not copied: the largest are as large as a model's largest matrix.
-        match row(self, length, Some(Bytes::from_elems(words)), DType::U32) {
-            Some(tensor) => Tensor::from_primitive::<CubeBackend>(tensor),
-            None => cpu::words(self, Vec::new()),
-        }
+        let tensor = row(device, length, Some(Bytes::from_elems(words)), DType::U32);
+        Ok(Tensor::from_primitive::<CubeBackend>(tensor))
     }
 
     /// Uploads a row of floats as a tensor.
-    pub fn floats(&self, values: Vec<f32>) -> Tensor<1> {
-        if self.adapter().is_none() {
+    ///
+    /// # Errors
+    ///
+    /// The device is none that can be uploaded to.
+    pub fn floats(&self, values: Vec<f32>) -> Result<Tensor<1>, DeviceError> {
+        let DispatchDevice::Cube(device) = self.burn().as_dispatch() else {
             return cpu::floats(self, values);
-        }
+        };
         let length = values.len();
         // Handed over, not copied: the largest are as large as a model's largest matrix.
-        match row(self, length, Some(Bytes::from_elems(values)), DType::F32) {
-            Some(tensor) => Tensor::from_primitive::<CubeBackend>(tensor),
-            None => cpu::floats(self, Vec::new()),
-        }
+        let tensor = row(device, length, Some(Bytes::from_elems(values)), DType::F32);
+        Ok(Tensor::from_primitive::<CubeBackend>(tensor))
     }
 
     /// Memory for words, of any content: it must be written before it is read.
-    pub fn unwritten_words(&self, length: usize) -> Tensor<1, Int> {
-        match row(self, length, None, DType::U32) {
-            Some(tensor) => Tensor::from_primitive::<CubeBackend>(tensor),
-            None => cpu::words(self, vec![0; length]),
-        }
+    ///
+    /// # Errors
+    ///
+    /// The device is none that can be uploaded to.
+    pub fn unwritten_words(&self, length: usize) -> Result<Tensor<1, Int>, DeviceError> {
+        let DispatchDevice::Cube(device) = self.burn().as_dispatch() else {
+            return cpu::words(self, vec![0; length]);
+        };
+        let tensor = row(device, length, None, DType::U32);
+        Ok(Tensor::from_primitive::<CubeBackend>(tensor))
     }
 }
 
@@ -96,7 +102,7 @@ impl ComputeDevice {
 ///
 /// # Errors
 ///
-/// The device's failure, that of an earlier launch included.
+/// The device's failure, that of an earlier launch included; a tensor with strides of its own.
 pub async fn read_words<const D: usize>(tensor: Tensor<D, Int>) -> Result<Vec<u32>, DeviceError> {
     counters::read(tensor.shape().num_elements() * 4);
     match tensor.clone().try_into_primitive::<CubeBackend>() {
@@ -109,7 +115,7 @@ pub async fn read_words<const D: usize>(tensor: Tensor<D, Int>) -> Result<Vec<u3
 ///
 /// # Errors
 ///
-/// The device's failure, that of an earlier launch included.
+/// The device's failure, that of an earlier launch included; a tensor with strides of its own.
 pub async fn read_floats<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, DeviceError> {
     counters::read(tensor.shape().num_elements() * 4);
     match tensor.clone().try_into_primitive::<CubeBackend>() {
@@ -126,16 +132,22 @@ mod cpu {
     use super::failed;
     use crate::device::{ComputeDevice, DeviceError};
 
-    pub(super) fn words(device: &ComputeDevice, words: Vec<u32>) -> Tensor<1, Int> {
+    pub(super) fn words(
+        device: &ComputeDevice,
+        words: Vec<u32>,
+    ) -> Result<Tensor<1, Int>, DeviceError> {
         let length = words.len();
         let data = TensorData::new(words, [length]);
-        Tensor::from_data(data, (device.burn(), DType::U32))
+        Ok(Tensor::from_data(data, (device.burn(), DType::U32)))
     }
 
-    pub(super) fn floats(device: &ComputeDevice, values: Vec<f32>) -> Tensor<1> {
+    pub(super) fn floats(
+        device: &ComputeDevice,
+        values: Vec<f32>,
+    ) -> Result<Tensor<1>, DeviceError> {
         let length = values.len();
         let data = TensorData::new(values, [length]);
-        Tensor::from_data(data, (device.burn(), DType::F32))
+        Ok(Tensor::from_data(data, (device.burn(), DType::F32)))
     }
 
     pub(super) async fn read_words<const D: usize>(
@@ -161,12 +173,12 @@ mod cpu {
     use super::failed;
     use crate::device::{ComputeDevice, DeviceError};
 
-    pub(super) fn words(_: &ComputeDevice, _: Vec<u32>) -> Tensor<1, Int> {
-        unreachable!("a browser's device is an adapter's")
+    pub(super) fn words(_: &ComputeDevice, _: Vec<u32>) -> Result<Tensor<1, Int>, DeviceError> {
+        Err(failed("a device without an adapter"))
     }
 
-    pub(super) fn floats(_: &ComputeDevice, _: Vec<f32>) -> Tensor<1> {
-        unreachable!("a browser's device is an adapter's")
+    pub(super) fn floats(_: &ComputeDevice, _: Vec<f32>) -> Result<Tensor<1>, DeviceError> {
+        Err(failed("a device without an adapter"))
     }
 
     pub(super) async fn read_words<const D: usize>(

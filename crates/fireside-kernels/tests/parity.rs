@@ -116,8 +116,8 @@ fn check_linear(
         &params,
         &mut expected,
     );
-    let gain = device.floats(gain);
-    let bias = device.floats(bias);
+    let gain = device.floats(gain).unwrap();
+    let bias = device.floats(bias).unwrap();
     let residual = matrix(residual, padded(rows), device);
     let actual = ops::linear(
         &matrix(x, padded(columns), device),
@@ -302,7 +302,12 @@ fn embedding_rows_equal_the_unpacked_table() {
                 };
                 let mut expected = vec![0.0; 5 * padded(columns)];
                 twin::embed(&table.view(), &step, &params, &mut expected);
-                let actual = ops::embed(&upload(&table, device), &device.words(step), None, params);
+                let actual = ops::embed(
+                    &upload(&table, device),
+                    &device.words(step).unwrap(),
+                    None,
+                    params,
+                );
                 close(
                     &format!("{layout:?} {rows}x{columns}"),
                     &floats(actual),
@@ -341,7 +346,7 @@ fn a_table_in_shards_serves_every_token() {
             twin::embed(&shard.view(), &step, &params, &mut expected);
             actual = Some(ops::embed(
                 &upload(shard, device),
-                &device.words(step.clone()),
+                &device.words(step.clone()).unwrap(),
                 actual,
                 params,
             ));
@@ -370,8 +375,8 @@ fn norms_of_chosen_rows_equal_their_twin() {
             twin::rms_norm(&x, &gain, &step, &params, &mut expected);
             let actual = ops::rms_norm(
                 &matrix(x, padded(width), device),
-                &device.floats(gain),
-                &device.words(step),
+                &device.floats(gain).unwrap(),
+                &device.words(step).unwrap(),
                 params,
             );
             close(
@@ -530,15 +535,15 @@ fn check_attention(
         profile: device.profile(),
     };
 
-    let step_tensor = device.words(step.clone());
+    let step_tensor = device.words(step.clone()).unwrap();
     let (q, device_keys, device_values) = ops::rope_kv(
         matrix(qkv.clone(), padded(width), device),
-        device.words(keys.clone()),
-        device.words(values.clone()),
+        device.words(keys.clone()).unwrap(),
+        device.words(values.clone()).unwrap(),
         &step_tensor,
         gains
             .as_ref()
-            .map(|gains| device.floats(gains.clone()))
+            .map(|gains| device.floats(gains.clone()).unwrap())
             .as_ref(),
         rope.clone(),
     );
@@ -703,7 +708,7 @@ fn selection_equals_its_twin() {
                 twin::select(&logits, stride, &step, &params, &mut expected);
                 let actual = words(ops::select(
                     &matrix(logits, stride, device),
-                    &device.words(step),
+                    &device.words(step).unwrap(),
                     params,
                 ));
                 for row in 0..rows {
@@ -745,7 +750,7 @@ fn broken_logits_are_counted_and_never_chosen() {
         };
         let actual = words(ops::select(
             &matrix(logits, 64, device),
-            &device.words(settings(1.0, None).to_vec()),
+            &device.words(settings(1.0, None).to_vec()).unwrap(),
             params,
         ));
         let selection = Selection::from_words(&actual);
@@ -776,7 +781,7 @@ fn adjusted_logits_equal_their_twin() {
         };
         let actual = ops::adjust_logits(
             matrix(logits.clone(), 128, device),
-            &device.words(step.clone()),
+            &device.words(step.clone()).unwrap(),
             params.clone(),
         );
         twin::adjust_logits(&mut logits, 128, &step, &params);

@@ -76,7 +76,7 @@ fn a_recording_run_over_other_words_gives_what_launches_give() {
             let recording = record(device, &table, 64).unwrap();
             for token in [7, 300, 0, 7] {
                 let recorded = pollster::block_on(recording.run(&step(token))).unwrap();
-                let (eager, row) = launch(&table, &device.words(step(token)), device);
+                let (eager, row) = launch(&table, &device.words(step(token)).unwrap(), device);
                 let eager = pollster::block_on(read_words(eager)).unwrap();
                 assert_eq!(recorded, eager, "token {token}");
                 // What the recording keeps besides can be read through Burn after a run.
@@ -97,7 +97,7 @@ fn a_run_follows_what_was_launched_before_it() {
         let first = pollster::block_on(recording.run(&step(1))).unwrap();
         // An eager launch that is still waiting in Burn's queue while the recording is run.
         let (waiting, _) = device
-            .run(|| launch(&table, &device.words(step(2)), device))
+            .run(|| launch(&table, &device.words(step(2)).unwrap(), device))
             .unwrap();
         let again = pollster::block_on(recording.run(&step(1))).unwrap();
         assert_eq!(first, again);

@@ -199,7 +199,7 @@ impl Builder<'_> {
             let own = self.source.read_f32(&name)?;
             gains.extend(head_rows(1, dim, config.rope.rotary, pair).pick(&own));
         }
-        Ok(Some(vector(&gains, self.device)))
+        Ok(Some(vector(&gains, self.device)?))
     }
 
     /// The rows of a weight as they are, its shape checked.
@@ -250,7 +250,7 @@ impl Builder<'_> {
         gain.iter_mut().for_each(|gain| *gain *= scale);
         let residual = self.config.scales.residual;
         let eps = self.config.norm_eps / (residual * residual);
-        Ok(Norm::new(vector(&gain, self.device), width, eps))
+        Ok(Norm::new(vector(&gain, self.device)?, width, eps))
     }
 
     /// The biases that belong to rows, in their order; `None` where the file has none.
@@ -274,6 +274,6 @@ impl Builder<'_> {
             };
             all.extend(source.order.pick(&own));
         }
-        Ok(Some(vector(&all, self.device)))
+        Ok(Some(vector(&all, self.device)?))
     }
 }

@@ -1,7 +1,7 @@
 //! The KV cache: preallocated blocks per layer, addressed through block tables.
 
 use burn::tensor::{Int, Tensor};
-use fireside_kernels::device::ComputeDevice;
+use fireside_kernels::device::{ComputeDevice, DeviceError};
 use fireside_kernels::params::{BLOCK, KvDtype};
 
 use crate::config::DecoderConfig;
@@ -64,10 +64,11 @@ impl KvCache {
         }
         // Attention reads no position before it is written.
         let blank = || device.unwritten_words(words);
+        let layers = (0..config.layers)
+            .map(|_| Ok(Some((blank()?, blank()?))))
+            .collect::<Result<_, DeviceError>>()?;
         Ok(Self {
-            layers: (0..config.layers)
-                .map(|_| Some((blank(), blank())))
-                .collect(),
+            layers,
             blocks,
             dtype,
             bytes,

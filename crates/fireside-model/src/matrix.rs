@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
-use fireside_kernels::device::ComputeDevice;
+use fireside_kernels::device::{ComputeDevice, DeviceError};
 use fireside_kernels::layout::{Layout, Planes, padded};
 use fireside_kernels::ops::{self, LinearExtras, PlaneTensors};
 use fireside_kernels::params::{Activation, EmbedParams, LinearParams, MatrixShape, Profile};
@@ -80,7 +80,7 @@ impl Matrix {
                     packer.pack(layout, first, count)?,
                     first,
                     device,
-                ));
+                )?);
                 first += count;
             }
         } else {
@@ -202,18 +202,21 @@ impl Matrix {
 }
 
 impl MatrixPart {
-    fn upload(planes: Planes, offset: usize, device: &ComputeDevice) -> Self {
+    fn upload(planes: Planes, offset: usize, device: &ComputeDevice) -> Result<Self, DeviceError> {
         let matrix = MatrixShape {
             layout: planes.layout,
             rows: planes.rows,
             columns: planes.columns,
         };
-        let scales = (!planes.scales.is_empty()).then(|| device.words(planes.scales));
-        Self {
-            quants: device.words(planes.quants),
+        let scales = match planes.scales {
+            none if none.is_empty() => None,
+            scales => Some(device.words(scales)?),
+        };
+        Ok(Self {
+            quants: device.words(planes.quants)?,
             scales,
             shape: PartShape { matrix, offset },
-        }
+        })
     }
 
     fn planes(&self) -> PlaneTensors {
@@ -225,7 +228,7 @@ impl MatrixPart {
 }
 
 /// A vector of floats on a device, padded with zeros.
-pub(crate) fn vector(values: &[f32], device: &ComputeDevice) -> Tensor<1> {
+pub(crate) fn vector(values: &[f32], device: &ComputeDevice) -> Result<Tensor<1>, DeviceError> {
     let mut all = vec![0.0; padded(values.len())];
     all[..values.len()].copy_from_slice(values);
     device.floats(all)

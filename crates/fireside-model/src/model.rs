@@ -89,13 +89,13 @@ impl Model {
             return self.selected(step, recording.kept(), &found).await;
         }
         let launched = self.device.run(|| {
-            let words = self.device.words(plan.words.clone());
+            let words = self.device.words(plan.words.clone())?;
             self.launch(&plan.shape, &words, cache)
         })??;
         let Some((found, launched)) = launched else {
             // Nothing of it is read; but the steps of a long prompt must not run ahead of the device, where
             // nobody could join or leave between them. A word that is written after it comes after it.
-            read_words(self.device.words(vec![0])).await?;
+            read_words(self.device.words(vec![0])?).await?;
             return Ok(Vec::new());
         };
         let found = read_words(found).await?;

@@ -1,4 +1,5 @@
-//! Loads a model from a path: a GGUF file, or a folder with config.json, tokenizer.json and safetensors.
+//! Loads a model from a path: a GGUF file (any part of a split one), or a folder with config.json,
+//! tokenizer.json and safetensors.
 
 use std::path::Path;
 
@@ -21,7 +22,7 @@ pub struct OpenModel {
 }
 
 impl OpenModel {
-    /// Opens a GGUF file or a model folder.
+    /// Opens a GGUF file, with its siblings if it is one part of a split model, or a model folder.
     ///
     /// # Errors
     ///

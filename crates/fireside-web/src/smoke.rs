@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use fireside_kernels::counters::Counters;
-use fireside_kernels::device::{ComputeDevice, read_floats, read_words};
+use fireside_kernels::device::{ComputeDevice, PowerPreference, read_floats, read_words};
 use fireside_kernels::layout::{Block, Layout, Planes, padded};
 use fireside_kernels::ops::{self, LinearExtras, PlaneTensors};
 use fireside_kernels::params::{
@@ -24,7 +24,7 @@ const TOLERANCE: f32 = 1e-4;
 #[wasm_bindgen]
 pub async fn smoke(adapter: &str) -> Result<String, JsValue> {
     console_error_panic_hook::set_once();
-    let device = ComputeDevice::open(adapter)
+    let device = ComputeDevice::open(adapter, PowerPreference::HighPerformance)
         .await
         .map_err(|e| JsValue::from_str(&e.to_string()))?;
     let name = device
@@ -103,7 +103,12 @@ impl Smoke<'_> {
         )
     }
 
-    fn planes(&self, layout: Layout, rows: usize, columns: usize) -> (Planes, PlaneTensors) {
+    fn planes(
+        &self,
+        layout: Layout,
+        rows: usize,
+        columns: usize,
+    ) -> Result<(Planes, PlaneTensors), Failure> {
         let mut planes = Planes::new(layout, rows, columns);
         let mut seed = 7;
         for row in 0..rows {
@@ -126,10 +131,13 @@ impl Smoke<'_> {
             }
         }
         let tensors = PlaneTensors {
-            quants: self.device.words(planes.quants.clone()),
-            scales: (!planes.scales.is_empty()).then(|| self.device.words(planes.scales.clone())),
+            quants: self.device.words(planes.quants.clone())?,
+            scales: match planes.scales.clone() {
+                none if none.is_empty() => None,
+                scales => Some(self.device.words(scales)?),
+            },
         };
-        (planes, tensors)
+        Ok((planes, tensors))
     }
 
     async fn all(&mut self, shapes: &str) -> Result<(), Failure> {
@@ -145,7 +153,7 @@ impl Smoke<'_> {
             for tokens in [1, 5, 33] {
                 // More chunks than a workgroup splits K into.
                 let (rows, columns) = (192, 352);
-                let (planes, tensors) = self.planes(layout, rows, columns);
+                let (planes, tensors) = self.planes(layout, rows, columns)?;
                 let x = numbers(tokens * columns, 1);
                 let params = LinearParams {
                     matrix: MatrixShape {
@@ -183,7 +191,7 @@ impl Smoke<'_> {
 
     async fn embed_and_norm(&mut self, shapes: &str) -> Result<(), Failure> {
         let (rows, columns) = (100, 96);
-        let (planes, tensors) = self.planes(Layout::Q8, rows, columns);
+        let (planes, tensors) = self.planes(Layout::Q8, rows, columns)?;
         let step = vec![3, 99, 0, 0, 1, 2];
         let profile = self.device.profile();
         let embed = EmbedParams {
@@ -200,7 +208,7 @@ impl Smoke<'_> {
         };
         let mut expected = vec![0.0; 3 * columns];
         twin::embed(&planes.view(), &step, &embed, &mut expected);
-        let words = self.device.words(step.clone());
+        let words = self.device.words(step.clone())?;
         let x = ops::embed(&tensors, &words, None, embed);
         let actual = read_floats(x.clone()).await?;
         self.compare(format!("embed, {shapes}"), &actual, &expected);
@@ -215,7 +223,7 @@ impl Smoke<'_> {
         let gain = numbers(columns, 5);
         let mut normed = vec![0.0; 3 * columns];
         twin::rms_norm(&expected, &gain, &step, &norm, &mut normed);
-        let y = ops::rms_norm(&x, &self.device.floats(gain), &words, norm);
+        let y = ops::rms_norm(&x, &self.device.floats(gain)?, &words, norm);
         let actual = read_floats(y).await?;
         self.compare(format!("rms_norm, {shapes}"), &actual, &normed);
         Ok(())
@@ -273,12 +281,12 @@ impl Smoke<'_> {
             let mut expected = vec![0.0; tokens * stride];
             twin::attention(&q, &keys, &values, &step, &attention, &mut expected);
 
-            let words = self.device.words(step);
+            let words = self.device.words(step)?;
             let zeros = || self.device.words(vec![0; cache_words]);
             let (device_q, device_keys, device_values) = ops::rope_kv(
                 self.matrix(qkv, padded(width)),
-                zeros(),
-                zeros(),
+                zeros()?,
+                zeros()?,
                 &words,
                 None,
                 rope,
@@ -332,7 +340,7 @@ impl Smoke<'_> {
             rows_at: 0,
             profile,
         };
-        let words = self.device.words(step.clone());
+        let words = self.device.words(step.clone())?;
         let device_logits =
             ops::adjust_logits(self.matrix(logits.clone(), stride), &words, adjust.clone());
         let found: Tensor<2, Int> = ops::select(&device_logits, &words, params.clone());
@@ -369,8 +377,8 @@ impl Smoke<'_> {
 /// Microseconds of main-thread time per launch, over some hundred launches of a small kernel.
 async fn launch_time(device: &ComputeDevice) -> Result<f64, Failure> {
     const LAUNCHES: usize = 400;
-    let gain = device.floats(vec![1.0; 32]);
-    let words = device.words(vec![0]);
+    let gain = device.floats(vec![1.0; 32])?;
+    let words = device.words(vec![0])?;
     let start = Tensor::from_data(
         TensorData::new(vec![1.0f32; 32], [1, 32]),
         (device.burn(), DType::F32),

@@ -22,16 +22,6 @@ pub enum Error {
     /// Text could not be turned into tokens.
     #[error(transparent)]
     Tokenizer(#[from] fireside_tokenizer::Error),
-    /// A GGUF model in several files.
-    #[error(
-        "{path} is one of {parts} parts of a model: split gguf files cannot be loaded yet, merge them with llama-gguf-split --merge"
-    )]
-    SplitModel {
-        /// The first part.
-        path: String,
-        /// How many there are.
-        parts: usize,
-    },
     /// The chosen context cannot be had.
     #[error("context is {asked}; expected 1 to {most} positions, the model's own")]
     Context {

@@ -36,5 +36,3 @@ pub use fireside_model::device::{AdapterReport, ComputeDevice, DeviceChoice, ada
 pub use input::{Input, Message};
 pub use loading::{Loading, pipeline};
 pub use pipeline::{Output, Pipeline};
-
-pub(crate) use loading::single_path;

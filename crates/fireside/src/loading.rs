@@ -1,9 +1,7 @@
 //! From a task and a model's name to a pipeline.
 
-use std::path::PathBuf;
-
 use fireside_engine::{CacheSize, Engine, EngineConfig, GenerationDefaults, ModelExecutor};
-use fireside_hub::{ModelFiles, Options, resolve};
+use fireside_hub::{Options, resolve};
 use fireside_model::KvDtype;
 use fireside_model::device::{ComputeDevice, DeviceChoice};
 use fireside_model::path::OpenModel;
@@ -102,8 +100,8 @@ impl Loading {
     /// small, a context the model does not have.
     pub async fn load(self) -> Result<Pipeline, Error> {
         let options = self.hub.unwrap_or_else(Options::from_env);
-        let path = single_path(resolve(&self.model, &options)?)?;
-        let open = OpenModel::open(&path)?;
+        let files = resolve(&self.model, &options)?;
+        let open = OpenModel::open(files.path())?;
         let config = &open.description.config;
         if let Some(asked) = self.context.filter(|c| *c == 0 || *c > config.context) {
             return Err(Error::Context {
@@ -128,16 +126,5 @@ impl Loading {
         let executor = ModelExecutor::new(loaded.model, positions, self.kv)?;
         let engine = Engine::new(executor, text.tokenizer, defaults, self.engine)?;
         Ok(Pipeline::new(engine, text.template))
-    }
-}
-
-/// The one path of a model; a model in several files is refused by name.
-pub(crate) fn single_path(files: ModelFiles) -> Result<PathBuf, Error> {
-    match &files {
-        ModelFiles::SplitGguf(parts) => Err(Error::SplitModel {
-            path: files.path().display().to_string(),
-            parts: parts.len(),
-        }),
-        _ => Ok(files.path().to_path_buf()),
     }
 }

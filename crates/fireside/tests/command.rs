@@ -405,6 +405,34 @@ fn json_output_has_ids_finish_reason_and_stats() {
 }
 
 #[test]
+fn any_part_of_a_split_model_answers_as_the_whole_one() {
+    let folder = PathBuf::from("../../tests/fixtures/tiny-gguf");
+    let answer = |model: &Path| {
+        let model = model.to_str().unwrap();
+        let sampling = ["--temperature", "0", "--ignore-eos", "-n", "8"];
+        let arguments = ["generate", "hello", "--model", model];
+        let output = run(&[&arguments[..], &sampling].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let whole = answer(&folder.join("whole.gguf"));
+    assert!(!whole.trim().is_empty());
+    for part in ["tiny-00001-of-00003.gguf", "tiny-00003-of-00003.gguf"] {
+        assert_eq!(answer(&folder.join(part)), whole, "{part}");
+    }
+    let lonely = Scratch::new();
+    let part = "tiny-00002-of-00003.gguf";
+    fs::copy(folder.join(part), lonely.0.join(part)).unwrap();
+    refuses(&lonely.0.join(part), "tiny-00001-of-00003.gguf` is missing");
+    // Under another name its siblings cannot be found.
+    fs::copy(folder.join(part), lonely.0.join("other.gguf")).unwrap();
+    refuses(
+        &lonely.0.join("other.gguf"),
+        "one part of a GGUF model in 3 files",
+    );
+}
+
+#[test]
 fn inspect_prints_the_shape_of_a_checkpoint() {
     let model = tiny();
     let output = run(&["inspect", model.to_str().unwrap()]);

@@ -2,7 +2,7 @@
 import type { FiresideError } from "fireside-llm";
 
 /** Something the page can do about an error. */
-export type Remedy = "retry" | "models" | "storage" | "settings" | "new-chat" | "reload-model" | "gpu";
+export type Remedy = "retry" | "models" | "storage" | "settings" | "new-chat" | "reload-model" | "gpu" | "key" | "tab";
 
 export interface Advice {
   title: string;
@@ -84,6 +84,46 @@ const ADVICE: Record<string, Advice> = {
   },
 };
 
+/** What a server says when it has no place for a request, or no engine. */
+const BUSY: Advice = {
+  title: "The server is busy",
+  next: "As many answers are under way as it takes. Try again in a moment.",
+  remedies: ["retry", "tab"],
+};
+const NOT_READY: Advice = {
+  title: "The server is not ready",
+  next: "It loads its model, or is about to end. Try again in a moment.",
+  remedies: ["retry", "tab"],
+};
+
+const OF_SERVERS: Record<string, Advice> = {
+  invalid_api_key: {
+    title: "This server wants a key",
+    next: "Enter the API key that its owner has given you. It is kept until this tab is closed.",
+    remedies: ["key", "tab"],
+  },
+  server_unreachable: {
+    title: "This server does not answer",
+    next: "It may have been stopped, or the connection is gone. Your conversation is safe: try again, or run a model in this tab.",
+    remedies: ["retry", "tab"],
+  },
+  bad_answer: {
+    title: "The server gave an answer that means nothing here",
+    next: "Something between this page and the server may have answered in its place. Try again, or run a model in this tab.",
+    remedies: ["retry", "tab"],
+  },
+  overloaded: BUSY,
+  queue_full: BUSY,
+  overloaded_error: BUSY,
+  engine_dead: NOT_READY,
+  unavailable_error: NOT_READY,
+  timeout: {
+    title: "The server took too long",
+    next: "The answer was longer than it may take there. Ask for fewer tokens, or try again when it is less busy.",
+    remedies: ["settings", "retry"],
+  },
+};
+
 const OTHER: Advice = {
   title: "Something went wrong",
   next: "Load the model again. If it comes back, copy the details and report them.",
@@ -92,5 +132,5 @@ const OTHER: Advice = {
 
 /** The advice for an error. */
 export function adviceFor(error: FiresideError): Advice {
-  return ADVICE[error.code] ?? OTHER;
+  return ADVICE[error.code] ?? OF_SERVERS[error.code] ?? OTHER;
 }

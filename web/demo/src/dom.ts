@@ -64,6 +64,11 @@ export function icon(name: IconName): SVGSVGElement {
   return svg;
 }
 
+/** Names and values, a line for each. */
+export function rows(entries: [string, string][]): HTMLElement {
+  return h("dl", { class: "facts" }, ...entries.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+}
+
 /** Says something to a screen reader, once. */
 export function announce(text: string): void {
   byId("announcer").textContent = text;

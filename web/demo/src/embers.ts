@@ -33,8 +33,13 @@ export class Embers {
 
   /** Takes the colours of the theme anew. */
   recolour(): void {
-    const style = getComputedStyle(document.documentElement);
-    this.#colours = [0, 1, 2, 3, 4].map((step) => style.getPropertyValue(`--ember-${step}`).trim());
+    // The text of a property has the colours of both themes; what an element computes has one.
+    const { style } = this.#canvas;
+    this.#colours = [0, 1, 2, 3, 4].map((step) => {
+      style.color = `var(--ember-${step})`;
+      return getComputedStyle(this.#canvas).color;
+    });
+    style.removeProperty("color");
     this.#draw();
   }
 

@@ -7,9 +7,21 @@ import { Embers } from "./embers.js";
 import { Notices } from "./notices.js";
 import { setUpOffline } from "./offline.js";
 import { Panel } from "./panel.js";
+import { showPlaces } from "./places.js";
 import { share, showProgress } from "./progress.js";
+import { findServer, Server } from "./server.js";
 import { asError, Session, type Choice } from "./session.js";
-import { loadLastModel, loadSettings, saveLastModel, saveSettings } from "./store.js";
+import {
+  loadKey,
+  loadLastModel,
+  loadPlace,
+  loadSettings,
+  saveKey,
+  saveLastModel,
+  savePlace,
+  saveSettings,
+  type Place,
+} from "./store.js";
 import { benchTab } from "./tabs/bench.js";
 import { gpuTab } from "./tabs/gpu.js";
 import { modelsTab } from "./tabs/models.js";
@@ -28,10 +40,20 @@ const load = (choice: Choice) => void loadThen(choice);
 const pickFile = () => file.click();
 const showError = (error: FiresideError) => notices.show(error);
 const openTab = (id: string) => () => panel.open(id);
+const connect = () => void usePlace("server");
+const useKey = (key: string) => {
+  if (session.server) session.server.key = key;
+  saveKey(key);
+  connect();
+};
+const enterKey = () => {
+  panel.open("models");
+  document.getElementById("server-key")?.focus();
+};
 
 const panel = new Panel(
   [
-    { id: "models", label: "Model", show: modelsTab({ session, load, pickFile }) },
+    { id: "models", label: "Model", show: modelsTab({ session, load, pickFile, useKey }) },
     { id: "settings", label: "Settings", show: settingsTab({ settings, onChange: () => saveSettings(settings) }) },
     { id: "gpu", label: "GPU", show: gpuTab(session) },
     { id: "bench", label: "Bench", show: benchTab(session, showError) },
@@ -47,6 +69,8 @@ const notices = new Notices({
   gpu: { label: "About the GPU", run: openTab("gpu") },
   "new-chat": { label: "New chat", run: () => newChat() },
   "reload-model": { label: "Load the model again", run: () => void loadLast() },
+  key: { label: "Enter the key", run: enterKey },
+  tab: { label: "Use this tab", run: () => void usePlace("tab") },
 });
 
 const welcome = new Welcome({
@@ -56,6 +80,8 @@ const welcome = new Welcome({
   openModels: openTab("models"),
   openGpu: openTab("gpu"),
   ask: (text) => void ask(text),
+  connect,
+  enterKey,
 });
 
 const chat = new Chat(session, {
@@ -73,22 +99,53 @@ const chat = new Chat(session, {
 /** The model chosen last in this visit, which may be a file. */
 let lastChoice: Choice | null = null;
 
-async function loadThen(choice: Choice): Promise<boolean> {
+const settlePlaces = showPlaces(session, (place) => void usePlace(place));
+
+/** Lets answers come from this page's server, or from this tab. */
+async function usePlace(place: Place): Promise<void> {
   notices.clear();
-  if (panel.isSheet) panel.close();
+  savePlace(place);
+  const { server } = session;
+  if (place === "server" && server) {
+    await loadThen({ source: server, label: "this server" });
+  } else {
+    lastChoice = null;
+    session.place = "tab";
+    await session.unload();
+    showStatus();
+  }
+}
+
+/** Looks for a server behind this page, and takes it unless another choice was made. */
+async function setUpServer(): Promise<void> {
+  const server = await findServer(loadKey());
+  if (!server) return;
+  session.server = server;
+  if (session.status === "empty" && loadPlace() !== "tab") await usePlace("server");
+  else showStatus();
+}
+
+async function loadThen(choice: Choice): Promise<boolean> {
+  const isServer = choice.source instanceof Server;
+  notices.clear();
+  if (panel.isSheet && !isServer) panel.close();
   lastChoice = choice;
   try {
     await session.load(choice, settings);
   } catch (thrown) {
     const error = asError(thrown);
-    if (error.code === "aborted" && session.status !== "empty") return false;
+    if (error.code === "aborted" && (isServer || session.status !== "empty")) return false;
     if (error.code === "aborted") toast("Cancelled. What has arrived is kept, and the next load goes on from there.");
     else notices.show(error, () => void loadThen(choice));
     return false;
   }
+  if (choice.source instanceof Server) choice.label = choice.source.model;
+  else if (session.server) savePlace("tab");
   if (typeof choice.source === "string") saveLastModel({ source: choice.source, label: choice.label });
+  showStatus();
   announce(`${choice.label} is ready`);
-  prompt.focus({ preventScroll: true });
+  // The switch keeps the focus.
+  if (!isServer) prompt.focus({ preventScroll: true });
   return true;
 }
 
@@ -135,12 +192,17 @@ function showStatus(): void {
   const { status, choice } = session;
   document.documentElement.dataset["status"] = status;
   const last = loadLastModel();
-  byId("model-name").textContent = status === "loading" ? `loading ${choice?.label ?? ""}` : (choice?.label ?? "choose a model");
+  const none = session.place === "server" ? "this server" : "choose a model";
+  const verb = session.place === "server" ? "asking" : "loading";
+  byId("model-name").textContent = status === "loading" ? `${verb} ${choice?.label ?? ""}` : (choice?.label ?? none);
   byId("send").hidden = status === "answering";
   byId("stop").hidden = status !== "answering";
-  prompt.placeholder = status === "empty" && !last ? "Choose a model first" : "Write a message";
+  settlePlaces();
+  prompt.placeholder = status === "empty" && !last && session.place === "tab" ? "Choose a model first" : "Write a message";
   const keys = status === "answering" ? "Escape stops the answer. " : "Enter sends, Shift+Enter begins a new line. ";
-  const rest = status === "empty" && last ? `Sending loads ${last.label} first.` : "It all stays on this device.";
+  const loadsFirst = status === "empty" && last && session.place === "tab";
+  const stays = session.place === "server" ? `What you write goes to ${location.host}.` : "It all stays on this device.";
+  const rest = loadsFirst ? `Sending loads ${last.label} first.` : stays;
   byId("hint").replaceChildren(h("span", { class: "keys" }, keys), rest);
   fit();
   const heat = { empty: 0.3, loading: 0.3, ready: 0.72, answering: 0.9 }[status];
@@ -226,6 +288,7 @@ showStatus();
 showThread();
 if (chat.length > 0) scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" });
 void setUpOffline();
+void setUpServer();
 
 // A model whose name is no longer known cannot be loaded again.
 const remembered = loadLastModel();

@@ -56,7 +56,8 @@ export function showProgress(session: Session, place: HTMLElement): void {
     );
   };
   session.on("status", () => {
-    const loading = session.status === "loading";
+    // A server has its model loaded.
+    const loading = session.status === "loading" && session.place === "tab";
     // Another model may be chosen while one loads.
     if (loading && (place.hidden || session.progress === undefined)) begin();
     place.hidden = !loading;

@@ -1,9 +1,9 @@
 /** The one engine of the page: loads, answers, and tells who listens what it is about. */
 import {
   CreateEngine,
+  Engine,
   FiresideError,
   type ChatMessage,
-  type Engine,
   type EngineInfo,
   type FinishReason,
   type InitProgress,
@@ -11,12 +11,13 @@ import {
   type Usage,
 } from "fireside-llm";
 
-import type { Settings } from "./store.js";
+import { Server, type ChatEngine } from "./server.js";
+import type { Place, Settings } from "./store.js";
 
 /** A model that a person has chosen. */
 export interface Choice {
-  /** A known name, a URL, or a file of this device. */
-  source: string | File;
+  /** A known name, a URL, a file of this device, or the model of a server. */
+  source: string | File | Server;
   label: string;
 }
 
@@ -38,7 +39,7 @@ export function asError(thrown: unknown): FiresideError {
 }
 
 export class Session {
-  #engine: Engine | undefined;
+  #engine: ChatEngine | undefined;
   #status: Status = "empty";
   #loading: AbortController | undefined;
   #stop: (() => void) | undefined;
@@ -46,6 +47,10 @@ export class Session {
   /** The model that is loaded, or being loaded. */
   choice: Choice | undefined;
   progress: InitProgress | undefined;
+  /** This page's server, where it is one. */
+  server: Server | undefined;
+  /** Where the model is that is loaded, or was last. */
+  place: Place = "tab";
 
   on(event: Events, listener: () => void): void {
     this.#listeners[event].push(listener);
@@ -65,12 +70,12 @@ export class Session {
   }
 
   get info(): EngineInfo | undefined {
-    return this.#engine?.info;
+    return this.engine?.info;
   }
 
-  /** The engine, for the benchmark. */
+  /** The engine, if it is in this tab. */
   get engine(): Engine | undefined {
-    return this.#engine;
+    return this.#engine instanceof Engine ? this.#engine : undefined;
   }
 
   /** Loads a model in place of the one before. Throws the package's error. */
@@ -79,20 +84,11 @@ export class Session {
     const controller = new AbortController();
     this.#loading = controller;
     this.choice = choice;
+    this.place = choice.source instanceof Server ? "server" : "tab";
     this.progress = undefined;
     this.#become("loading");
     try {
-      // So that the browser does not clear it away under pressure. A person may be asked: not waited for.
-      void navigator.storage?.persist?.().catch(() => false);
-      const engine = await CreateEngine(choice.source as ModelSource, {
-        signal: controller.signal,
-        initProgressCallback: (progress) => {
-          if (this.#loading !== controller) return;
-          this.progress = progress;
-          this.#tell("progress");
-        },
-        ...(settings.contextSize > 0 ? { contextSize: settings.contextSize } : {}),
-      });
+      const engine = await this.#open(choice.source, settings, controller);
       if (this.#loading !== controller) {
         await engine.unload();
         throw new FiresideError("aborted", "another model was chosen");
@@ -111,6 +107,22 @@ export class Session {
     }
   }
 
+  #open(source: Choice["source"], settings: Settings, controller: AbortController): Promise<ChatEngine> {
+    const { signal } = controller;
+    if (source instanceof Server) return source.connect(signal);
+    // So that the browser does not clear it away under pressure. A person may be asked: not waited for.
+    void navigator.storage?.persist?.().catch(() => false);
+    return CreateEngine(source satisfies ModelSource, {
+      signal,
+      initProgressCallback: (progress) => {
+        if (this.#loading !== controller) return;
+        this.progress = progress;
+        this.#tell("progress");
+      },
+      ...(settings.contextSize > 0 ? { contextSize: settings.contextSize } : {}),
+    });
+  }
+
   /** Ends a load; what has arrived of a download is kept. */
   cancelLoad(): void {
     this.#loading?.abort();
@@ -118,14 +130,14 @@ export class Session {
 
   /** Gives the model's memory back. */
   async unload(): Promise<void> {
+    const engine = this.#engine;
+    if (!engine && !this.#loading) return;
     this.cancelLoad();
     this.#loading = undefined;
-    const engine = this.#engine;
-    if (!engine) return;
     this.#engine = undefined;
     this.choice = undefined;
     this.#become("empty");
-    await engine.unload();
+    await engine?.unload();
   }
 
   /** Streams an answer. Throws the package's error; a stop ends it with the reason `abort`. */

@@ -59,6 +59,9 @@ export interface LastModel {
   label: string;
 }
 
+/** Where answers come from: this page's server, or a model in the tab. */
+export type Place = "server" | "tab";
+
 function read<T>(key: string, isRight: (value: unknown) => value is T): T | null {
   try {
     const value: unknown = JSON.parse(localStorage.getItem(`fireside.${key}`) ?? "null");
@@ -112,3 +115,27 @@ export function loadLastModel(): LastModel | null {
 }
 
 export const saveLastModel = (model: LastModel | null): boolean => write("model", model);
+
+/** The place that was chosen last, if any. */
+export const loadPlace = (): Place | null =>
+  read("place", (value): value is Place => value === "server" || value === "tab");
+
+export const savePlace = (place: Place): boolean => write("place", place);
+
+/** The key for this page's server; it goes when the tab is closed. */
+export function loadKey(): string {
+  try {
+    return sessionStorage.getItem("fireside.key") ?? "";
+  } catch {
+    return "";
+  }
+}
+
+export function saveKey(key: string): void {
+  try {
+    if (key === "") sessionStorage.removeItem("fireside.key");
+    else sessionStorage.setItem("fireside.key", key);
+  } catch {
+    // Asked for again after a reload, then.
+  }
+}

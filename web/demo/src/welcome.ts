@@ -5,6 +5,7 @@ import { byId, h, icon } from "./dom.js";
 import { bytes, sentence } from "./format.js";
 import { kept, shelves } from "./library.js";
 import { asError, type Choice, type Session } from "./session.js";
+import type { Server } from "./server.js";
 import { loadLastModel } from "./store.js";
 
 const STARTERS = [
@@ -20,6 +21,10 @@ export interface WelcomeActions {
   openModels: () => void;
   openGpu: () => void;
   ask: (text: string) => void;
+  /** Asks this page's server again. */
+  connect: () => void;
+  /** Asks for the server's key. */
+  enterKey: () => void;
 }
 
 function set(title: string, text: string, ...body: Node[]): void {
@@ -41,6 +46,10 @@ export class Welcome {
   /** Shows what fits the moment. */
   async show(): Promise<void> {
     const { session, ask } = this.#actions;
+    if (session.place === "server" && session.server && session.status !== "ready" && session.status !== "answering") {
+      this.#showServer(session.server, session.status === "loading");
+      return;
+    }
     if (session.status === "loading") {
       set("Kindling.", "The first time takes a download. After that the model starts from this device, with or without a network.");
       return;
@@ -50,7 +59,8 @@ export class Welcome {
       const software = session.info?.software
         ? [h("p", { class: "aside" }, "This browser runs the model on the CPU, so it is slow. ", this.#link("Why", () => this.#actions.openGpu()))]
         : [];
-      set("It is warm in here.", `${session.choice?.label ?? "The model"} is ready, on this device. Ask it something.`, h("ul", { class: "starters" }, ...starters), ...software);
+      const where = session.place === "server" ? "on this server" : "on this device";
+      set("It is warm in here.", `${session.choice?.label ?? "The model"} is ready, ${where}. Ask it something.`, h("ul", { class: "starters" }, ...starters), ...software);
       return;
     }
     await this.#showModels();
@@ -58,6 +68,18 @@ export class Welcome {
 
   #link(label: string, onclick: () => void): HTMLElement {
     return h("button", { type: "button", class: "text-button inline", onclick }, label);
+  }
+
+  #showServer({ address, wantsKey }: Server, isAsked: boolean): void {
+    const { connect, enterKey } = this.#actions;
+    const text = "Answers come from the server that this page is from.";
+    if (isAsked) return set(this.#greeting.title, text);
+    const button = wantsKey
+      ? h("button", { type: "button", class: "button primary large", id: "start", onclick: enterKey }, "Enter the key")
+      : h("button", { type: "button", class: "button primary large", id: "start", onclick: connect }, "Connect");
+    const about = wantsKey ? "It wants an API key." : "It has not answered yet.";
+    const card = h("div", { class: "start-card" }, h("div", { class: "start-text" }, h("h2", {}, address), h("p", {}, about)), button);
+    set(this.#greeting.title, text, card);
   }
 
   async #showModels(): Promise<void> {
@@ -68,7 +90,8 @@ export class Welcome {
     this.#adapter ??= adapterReport();
     const failure = await this.#adapter.then(() => null, asError);
     if (failure) this.#adapter = undefined;
-    if (session.status !== "empty") return;
+    // Something else may have begun meanwhile.
+    if (session.status !== "empty" || session.place !== "tab") return;
     if (failure) {
       const more = h("button", { type: "button", class: "button", onclick: openGpu }, "What is missing");
       const again = h("button", { type: "button", class: "button", onclick: () => void this.show() }, "Look again");

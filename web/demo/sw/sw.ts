@@ -42,6 +42,8 @@ worker.addEventListener("fetch", (event) => {
   const file = url.pathname.slice(scope.pathname.length);
   const known = file === "" ? PAGE : file;
   if (!__PRECACHE__.includes(known)) return;
+  // The page itself is for who opens it: under the same address a server answers programs.
+  if (known === PAGE && request.mode !== "navigate") return;
   const answer = async () => {
     const cache = await caches.open(NAME);
     return (await cache.match(new URL(known, scope).href)) ?? fetch(request);

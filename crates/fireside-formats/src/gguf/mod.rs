@@ -25,12 +25,14 @@
 mod convert;
 mod cursor;
 mod parse;
+pub(crate) mod split;
 mod tensors;
 mod value;
 
 use std::ops::Range;
 
 pub use convert::FromValue;
+pub use split::SplitName;
 pub use value::{Array, Value, ValueType};
 
 use crate::{FormatError, TensorInfo};

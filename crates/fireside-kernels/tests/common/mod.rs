@@ -133,8 +133,8 @@ pub(crate) fn planes(layout: Layout, rows: usize, columns: usize, numbers: &mut 
 /// Uploads planes.
 pub(crate) fn upload(planes: &Planes, device: &ComputeDevice) -> PlaneTensors {
     PlaneTensors {
-        quants: device.words(planes.quants.clone()),
-        scales: (!planes.scales.is_empty()).then(|| device.words(planes.scales.clone())),
+        quants: device.words(planes.quants.clone()).unwrap(),
+        scales: (!planes.scales.is_empty()).then(|| device.words(planes.scales.clone()).unwrap()),
     }
 }
 

@@ -295,9 +295,10 @@ fn run(command: Command) -> Result<()> {
     }
 }
 
-/// The path of a model, fetched if need be.
+/// The path of a model, fetched if need be; of one in several files the first.
 fn local(model: &str, options: &Options) -> Result<PathBuf> {
-    Ok(crate::single_path(fireside_hub::resolve(model, options)?)?)
+    let files = fireside_hub::resolve(model, options)?;
+    Ok(files.path().to_path_buf())
 }
 
 /// Loads a model with the notice about its device.

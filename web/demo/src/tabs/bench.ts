@@ -180,7 +180,9 @@ export function benchTab(session: Session, showError: (error: ReturnType<typeof 
     };
     start.addEventListener("click", () => void run());
     settle();
-    if (!engine) status.textContent = "Load a model first.";
+    if (!engine) {
+      status.textContent = session.place === "server" ? "It measures a model in this tab. Load one first." : "Load a model first.";
+    }
     if (last && last.engine === engine) output.append(results(last.report));
     place.append(
       h("h3", {}, "Benchmark"),

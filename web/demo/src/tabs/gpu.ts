@@ -1,7 +1,7 @@
 /** What the GPU is, what it can do, and what that means here. */
 import { adapterReport, type AdapterReport, type EngineInfo } from "fireside-llm";
 
-import { h } from "../dom.js";
+import { h, rows } from "../dom.js";
 import { bytes, sentence } from "../format.js";
 import { asError, type Session } from "../session.js";
 
@@ -34,10 +34,6 @@ export function findings(report: AdapterReport): { mark: Mark; what: string; mea
       ? { mark: "good", what: "Large buffers", meaning: `One matrix may have ${bytes(binding)} in a piece; larger ones are split.` }
       : { mark: "bad", what: "Small buffers", meaning: `One binding has ${bytes(binding)}, below WebGPU's own minimum of 134 MB. Try another browser.` },
   ];
-}
-
-function rows(entries: [string, string][]): HTMLElement {
-  return h("dl", { class: "facts" }, ...entries.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
 
 const LIMITS = [

@@ -1,15 +1,18 @@
 /** Which model: those with a name, one by address, one from this device. */
 import { knownModels } from "fireside-llm";
 
-import { h, icon } from "../dom.js";
+import { h, icon, rows } from "../dom.js";
 import { bytes } from "../format.js";
 import { kept, nameOfKept, nameOfUrl, shelves, type Shelf } from "../library.js";
+import type { Server } from "../server.js";
 import type { Choice, Session } from "../session.js";
 
 export interface ModelActions {
   session: Session;
   load: (choice: Choice) => void;
   pickFile: () => void;
+  /** Takes a key for this page's server, and asks it anew. */
+  useKey: (key: string) => void;
 }
 
 /** What loading a model costs now. */
@@ -25,6 +28,31 @@ function card(title: string, about: string, isLoaded: boolean, action: string, r
     ? h("span", { class: "badge" }, "loaded")
     : h("button", { type: "button", class: primary ? "button primary" : "button", onclick: run, "aria-label": `${action} ${title}` }, action);
   return h("li", { class: "model" }, h("div", { class: "model-text" }, h("strong", {}, title), h("span", {}, about)), button);
+}
+
+/** What this page's server is, and the field for its key where it wants one. */
+function ofServer(server: Server, useKey: (key: string) => void): HTMLElement[] {
+  const facts: [string, string][] = [
+    ["Address", server.address],
+    ["Model", server.model || "not known yet"],
+    ["Context", server.context === undefined ? "not told" : `${server.context.toLocaleString("en")} tokens`],
+  ];
+  const all = [h("h3", {}, "This server"), rows(facts)];
+  if (!server.wantsKey && server.key === "") return all;
+  const key = h("input", { type: "password", id: "server-key", required: true, autocomplete: "off", spellcheck: "false", "aria-describedby": "server-key-help" });
+  key.value = server.key;
+  const submit = (event: SubmitEvent) => {
+    event.preventDefault();
+    useKey(key.value.trim());
+  };
+  const form = h(
+    "form",
+    { class: "own key", onsubmit: submit, "aria-label": "Key for this server" },
+    h("label", { for: "server-key" }, "API key"),
+    h("div", { class: "row joined" }, key, h("button", { type: "submit", class: "button primary" }, "Use")),
+    h("p", { class: "help", id: "server-key-help" }, "Sent to this server only, and forgotten when the tab is closed."),
+  );
+  return [...all, form];
 }
 
 /** The form for an address, and the button for a file. */
@@ -62,10 +90,12 @@ export function ownModel({ load, pickFile }: ModelActions): HTMLElement {
 
 export function modelsTab(actions: ModelActions) {
   return (place: HTMLElement): void => {
-    const { session, load } = actions;
+    const { session, load, useKey } = actions;
+    const { server } = session;
     const list = h("ul", { class: "models" });
-    place.append(h("h3", {}, "Models"), list, h("h3", {}, "Your own"), ownModel(actions));
-    if (session.status === "ready") {
+    if (server && session.place === "server") place.append(...ofServer(server, useKey));
+    place.append(h("h3", {}, server ? "Models for this tab" : "Models"), list, h("h3", {}, "Your own"), ownModel(actions));
+    if (session.status === "ready" && session.engine) {
       const unload = () => void session.unload();
       place.append(h("h3", {}, "Memory"), h("button", { type: "button", class: "button wide", onclick: unload }, "Unload the model"));
     }
