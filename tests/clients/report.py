@@ -29,7 +29,7 @@ class Report:
             # The place in the tests, however deep in a library it went wrong.
             own = [frame for frame in frames if "/tests/clients/" in frame.filename]
             place = (own or frames)[-1]
-            why = f"{type(error).__name__}: {error}"[:2000]
+            why = f"{type(error).__name__}: {error}"[:6000]
             self.add(name, why=f"{why} at {place.filename}:{place.lineno}: {place.line}")
         else:
             seconds = f"{time.monotonic() - began:.1f} s"

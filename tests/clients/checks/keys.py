@@ -1,6 +1,5 @@
 """Keys: clients with a right one are let in, all others are told so, and monitors need none."""
 
-import json
 import tempfile
 from pathlib import Path
 
@@ -11,6 +10,8 @@ from huggingface_hub.errors import TextGenerationError
 from wire import COMPLETE, JSON, call
 
 OWN = True
+# What monitors ask; the root is TGI's health.
+OPEN = [("GET", path) for path in ("/", "/health", "/health/ready", "/ping")]
 BODY = {"prompt": "Hello", "max_tokens": 1}
 
 
@@ -40,17 +41,17 @@ def keys_of_the_command_and_of_a_file(setting):
 
 
 def refuses_everywhere(server):
-    paths = json.loads(
-        call(
-            server, "GET", "/api-doc/openapi.json", headers=[("authorization", "Bearer first")]
-        ).body
-    )["paths"]
+    right = [("authorization", "Bearer first")]
+    paths = call(server, "GET", "/api-doc/openapi.json", headers=right).json()["paths"]
+    routes = [(method.upper(), path) for path, methods in paths.items() for method in methods]
+    for method, path in [("GET", "/"), ("POST", "/"), ("GET", "/metrics"), ("POST", COMPLETE)]:
+        assert (method, path) in routes, routes
     for key in (None, "Bearer", "Bearer ", "Basic first", "first", "Bearer firs", "Bearer first2"):
         headers = [("authorization", key)] if key else []
-        for path, methods in paths.items():
-            status = call(server, next(iter(methods)).upper(), path, headers=headers).status
-            open_to_all = path in ("/health", "/health/ready", "/ping")
-            assert status == (200 if open_to_all else 401), (key, path, status)
+        for method, path in routes:
+            status = call(server, method, path, headers=headers).status
+            expected = 200 if (method, path) in OPEN else 401
+            assert status == expected, (key, method, path, status)
     # Its scheme is not a matter of case, the key is.
     for key, status in (("bearer first", 200), ("BEARER first", 200), ("Bearer FIRST", 401)):
         reply = call(server, "POST", COMPLETE, BODY, [JSON, ("authorization", key)])

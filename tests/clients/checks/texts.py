@@ -9,16 +9,16 @@ from wire import CHAT, COMPLETE, post, stream, text_of
 # Prompts that a small model goes on with in kind: characters of several tokens, of several code
 # points, written from right to left, and what JSON and event streams have to escape.
 CORPUS = {
-    "emoji": "😀 🎉 🚀 😀 🎉 🚀 😀",
-    "joined emoji": "👩‍👩‍👧‍👦 👩‍👩‍👧‍👦 👩‍👩‍👧",
-    "chinese": "东京、大阪、东京、大阪、东京、",
-    "japanese": "ありがとう。ありがとう。ありが",
-    "korean": "안녕하세요. 안녕하세요. 안녕",
-    "arabic": "مرحبا بالعالم مرحبا بالعالم مرحبا",
-    "hebrew": "שלום עולם שלום עולם שלום",
-    "hindi": "नमस्ते दुनिया नमस्ते",
-    "combining": "e\u0301 a\u0300 e\u0301 a\u0300 e\u0301 a\u0300 e\u0301",
-    "escapes": 'print("a\\tb\\n")\r\nprint("a\\tb\\n")\r\nprint("a',
+    "emoji": "😀 🎉 🚀 😀 🎉",
+    "joined emoji": "👩‍👩‍👧‍👦 👩‍👩‍👧",
+    "chinese": "东京、大阪、东京、大",
+    "japanese": "ありがとう。ありが",
+    "korean": "안녕하세요. 안녕",
+    "arabic": "مرحبا بالعالم مرحبا",
+    "hebrew": "שלום עולם שלום",
+    "hindi": "नमस्ते नमस्ते",
+    "combining": "e\u0301 a\u0300 e\u0301 a\u0300 e\u0301 a\u0300",
+    "escapes": 'print("a\\tb\\n")\r\nprint("a',
     "english": "One, two, three, four, five, six,",
 }
 # Those that are enough where every prompt would take too long.
@@ -47,11 +47,18 @@ def streamed(server, path, body):
     return text_of(stream(server, path, body | {"stream": True}))
 
 
-def both(server, bodies):
-    """The whole and the streamed answers to completions, all at once."""
-    calls = [lambda b=b, f=f: f(server, COMPLETE, b) for b in bodies for f in (whole, streamed)]
-    results = at_once(calls)
-    return list(zip(results[::2], results[1::2]))
+def both(server, bodies, path=COMPLETE):
+    """The whole and the streamed answers."""
+    # One after the other, so that the second finds the prompts in the cache.
+    wholes = at_once([lambda b=b: whole(server, path, b) for b in bodies])
+    streams = at_once([lambda b=b: streamed(server, path, b) for b in bodies])
+    return list(zip(wholes, streams))
+
+
+def parts_of(server, body):
+    """The texts of a stream's events."""
+    events = stream(server, COMPLETE, body | {"stream": True})[:-1]
+    return [json.loads(event)["choices"][0]["text"] for event in events]
 
 
 def completions_stream_their_text(setting):
@@ -72,9 +79,7 @@ def chats_stream_their_text(setting):
         | (SAMPLED if name == "emoji" else GREEDY)
         for name in SOME
     ]
-    calls = [lambda b=b, f=f: f(setting.server, CHAT, b) for b in bodies for f in (whole, streamed)]
-    results = at_once(calls)
-    for body, one, other in zip(bodies, results[::2], results[1::2]):
+    for body, (one, other) in zip(bodies, both(setting.server, bodies, CHAT)):
         assert one == other, (body, one, other)
 
 
@@ -131,15 +136,12 @@ def a_limit_inside_of_a_character_ends_before_it(setting):
 def stop_strings_across_tokens_are_never_sent(setting):
     server = setting.server
     bodies = [{"prompt": prompt, "max_tokens": TOKENS} | GREEDY for prompt in CORPUS.values()]
-    replies = at_once([lambda b=b: post(server, COMPLETE, b | {"logprobs": 0}) for b in bodies])
+    streams = at_once([lambda b=b: parts_of(server, b) for b in bodies])
     stopping, expected, crossing = [], [], 0
-    for body, reply in zip(bodies, replies):
-        choice = reply.json()["choices"][0]
-        text, borders = choice["text"], {0}
-        # Parts of characters have no length of their own, and then this knows of no border.
-        tokens = choice["logprobs"]["tokens"]
-        if "".join(tokens) == text:
-            borders = set(itertools.accumulate(map(len, tokens)))
+    for body, parts in zip(bodies, streams):
+        # An event has a token's text, but for those of parts of characters: borders of events are
+        # borders of tokens.
+        text, borders = "".join(parts), list(itertools.accumulate(map(len, parts)))
         for at in {1, len(text) // 2} if len(text) > 5 else ():
             stop = text[at : at + 4]
             stopping.append(body | {"stop": [stop, "never there"] if at % 2 else stop})
