@@ -88,7 +88,7 @@ def in_the_queue(setting):
             until("one that waits", lambda: server.waiting() == 1)
             waiting.close()
         until("an empty queue", lambda: server.waiting() == 0)
-        assert server.running() == 2
+        until("two that run", lambda: server.running() == 2)
     # Those that run have noticed nothing.
     for stream in streams:
         assert stream.next()

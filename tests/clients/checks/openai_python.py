@@ -4,7 +4,7 @@ import asyncio
 
 import openai
 
-from server import NAME
+from server import NAME, until
 
 MESSAGES = [
     {"role": "system", "content": "You are a helpful assistant."},
@@ -127,7 +127,7 @@ def a_stream_that_is_closed_frees_its_place(setting):
         model="tgi", messages=MESSAGES, stream=True, max_tokens=2000, temperature=0
     )
     next(iter(stream))
-    assert setting.server.running() == 1
+    until("one that runs", lambda: setting.server.running() == 1)
     stream.close()
     setting.server.wait_until_idle()
 

@@ -80,7 +80,7 @@ def a_short_prompt_overtakes_a_long_one(setting):
     """A long prompt is run in steps, and others join in between."""
     server = setting.server
     before = prefills(server)
-    long = " ".join(str(number) for number in range(100, 220))
+    long = " ".join(str(number) for number in range(100, 180))
     slow = begin(server, COMPLETE, BODY | {"prompt": long, "stream": True, "max_tokens": 1})
     until("the first step of the long prompt", lambda: prefills(server) > before)
     quick = begin(server, COMPLETE, BODY | {"stream": True, "max_tokens": 1})

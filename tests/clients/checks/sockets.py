@@ -149,7 +149,7 @@ def a_reader_that_does_not_read_holds_nobody_up(setting):
     slow = begin(server, COMPLETE, body | {"logprobs": 5})
     one = Stream(server, COMPLETE, body | {"max_tokens": 8})
     assert one.rest()[-1] == "[DONE]"
-    assert server.running() == 1
+    until("one that runs", lambda: server.running() == 1)
     # One byte at a time is a reader too.
     for _ in range(20):
         assert slow.recv(1)
