@@ -6,8 +6,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from report import Skip
-
 # Answers stay short and few, whatever is asked for; a chat's template alone has some thirty tokens.
 OPTIONS = ["--max-total-tokens", "40", "--max-queued-requests", "4"]
 DOCUMENT = "/api-doc/openapi.json"
@@ -24,14 +22,8 @@ CHECKS_OF_ANSWERS = [
 ]
 
 
-def document(setting):
-    if setting.server.status(DOCUMENT) == 404:
-        raise Skip(f"the server has no {DOCUMENT}")
-    return setting.server.json(DOCUMENT)
-
-
 def every_route_is_documented(setting):
-    paths = document(setting)["paths"]
+    paths = setting.server.json(DOCUMENT)["paths"]
     served = """
         / /generate /generate_stream /tokenize /detokenize /chat_tokenize /info /version /metrics
         /health /health/ready /ping
@@ -43,7 +35,6 @@ def every_route_is_documented(setting):
 
 
 def answers_are_as_documented(setting):
-    document(setting)
     with tempfile.TemporaryDirectory() as folder:
         command = [str(Path(sys.executable).parent / "st"), "run", setting.server.url + DOCUMENT]
         command += ["--phases", "examples,coverage,fuzzing", "--max-examples", "5"]
