@@ -7,12 +7,14 @@
 // Memory: x is [T][x_stride], y and residual [T][y_stride], strides multiples of 32;
 //   columns past the matrix's own are zero and stay zero.
 // Workgroup: LANES lanes; a lane owns ROW_GROUPS groups of four neighbouring rows, whose scales
-//   come in one load, and COLS tokens; it shares nothing, so no barrier is needed. K goes in blocks of 32 columns, PARTS chunks each.
+//   come in one load, and COLS tokens; it shares nothing, so no barrier is needed. K goes in
+//   blocks of 32 columns, PARTS chunks each.
 //   Every lane needs all 32 activations of a block. A software adapter loads lane by lane,
 //   32 bits at a time, uniform address or not, so with SUBGROUPS each of eight lanes loads
 //   one vec4 and broadcasts it: an eighth of the loads.
 //   IN_PLACE leaves quants at their bits, see weights.wgsl: SwiftShader shifts lane by lane.
-// Grid: x = LANES * ROW_GROUPS_OUT groups of four rows, y = token groups of COLS.
+// Grid: x = LANES * ROW_GROUPS_OUT groups of four rows, y = token groups of COLS, the first of
+//   them at token `first`.
 // Limits: 7 storage buffers and one uniform; no workgroup memory. SUBGROUPS wants subgroups
 //   of at least eight lanes, all active.
 
@@ -54,7 +56,7 @@ fn main(
     // Groups of four rows: the lane's first, and as many as the planes have.
     let first = group.x * (LANES * ROW_GROUPS_OUT) + lane;
     let last = (p.rows >> 2u) - 1u;
-    let col0 = group.y * COLS;
+    let col0 = p.first + group.y * COLS;
     let x_quads = p.x_stride >> 2u;
 #if SUBGROUPS
     let mine = subgroup_lane & 7u;

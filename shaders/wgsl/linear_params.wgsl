@@ -1,7 +1,8 @@
 // Parameters and the epilogue that the matrix kernels share.
 //
 // rows is the padded row count of the planes, rows_out the rows
-// to store (also padded to 32, zeros included), row_offset where they go in y.
+// to store (also padded to 32, zeros included), row_offset where they go in y;
+// first is the token that linear_lane.wgsl begins with.
 
 struct Params {
     tokens: u32,
@@ -15,7 +16,7 @@ struct Params {
     norm_width: u32,
     eps: u32,
     activation: u32,
-    pad: u32,
+    first: u32,
 }
 @group(0) @binding(auto) var<uniform> p: Params;
 

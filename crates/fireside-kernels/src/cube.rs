@@ -131,10 +131,26 @@ fn free_lanes(profile: Profile) -> u32 {
     if profile.software { 8 } else { 64 }
 }
 
-/// The product kernel for a number of tokens: variant, rows and tokens of one workgroup.
-fn linear_variant(params: &LinearParams) -> (Variant, usize, usize) {
-    let glu = params.glu.is_some();
+/// Runs of tokens, first and count, that a product takes one after the other. A software adapter's
+/// workgroup has up to four tokens or eight, and pays for those that it lacks: what is left over after
+/// the eights is made of smaller groups, where these are less work.
+fn token_runs(params: &LinearParams) -> Vec<(usize, usize)> {
     let tokens = params.tokens;
+    let rest = tokens % 8;
+    if !params.profile.software || tokens <= 4 || rest == 0 || rest == 7 {
+        return vec![(0, tokens)];
+    }
+    let whole = tokens - rest;
+    let four = rest.min(4);
+    [(0, whole), (whole, four), (whole + four, rest - four)]
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+/// The product kernel for a run of tokens: variant, rows and tokens of one workgroup.
+fn linear_variant(params: &LinearParams, tokens: usize) -> (Variant, usize, usize) {
+    let glu = params.glu.is_some();
     if params.profile.software {
         let cols = match tokens {
             1..=4 => tokens as u32,
@@ -265,12 +281,6 @@ impl FiresideOps for CubeBackend {
         let (bias, residual) = (bias.into_option(), residual.into_option());
         let out = out.into_option();
         let out = out.unwrap_or_else(|| empty(&x, params.tokens, params.y_stride, DType::F32));
-        let (variant, rows, cols) = linear_variant(&params);
-        let variant = with_layout(variant, params.matrix.layout)
-            .flag_if(Flag::Norm, params.norm.is_some())
-            .flag_if(Flag::Glu, params.glu.is_some())
-            .flag_if(Flag::Bias, bias.is_some())
-            .flag_if(Flag::Residual, residual.is_some());
         let mut buffers = vec![&out, &x, &quants];
         buffers.extend(scales.as_ref());
         buffers.extend(gain.as_ref());
@@ -278,29 +288,33 @@ impl FiresideOps for CubeBackend {
         buffers.extend(residual.as_ref());
         let (glu_offset, activation) = params.glu.map_or((0, 0), |(o, a)| (word(o), a as u32));
         let (norm_width, eps) = params.norm.map_or((1, 0.0), |(w, e)| (word(w), e));
-        launch(
-            variant,
-            [
-                params.rows_out.div_ceil(rows),
-                params.tokens.div_ceil(cols),
-                1,
-            ],
-            &buffers,
-            &[
-                word(params.tokens),
-                word(chunks(&params.matrix)),
-                word(padded_rows(&params.matrix)),
-                word(params.rows_out),
-                word(padded(params.matrix.columns)),
-                word(params.y_stride),
-                word(params.row_offset),
-                glu_offset,
-                norm_width,
-                eps.to_bits(),
-                activation,
-                0,
-            ],
-        );
+        for (first, count) in token_runs(&params) {
+            let (variant, rows, cols) = linear_variant(&params, count);
+            let variant = with_layout(variant, params.matrix.layout)
+                .flag_if(Flag::Norm, params.norm.is_some())
+                .flag_if(Flag::Glu, params.glu.is_some())
+                .flag_if(Flag::Bias, bias.is_some())
+                .flag_if(Flag::Residual, residual.is_some());
+            launch(
+                variant,
+                [params.rows_out.div_ceil(rows), count.div_ceil(cols), 1],
+                &buffers,
+                &[
+                    word(params.tokens),
+                    word(chunks(&params.matrix)),
+                    word(padded_rows(&params.matrix)),
+                    word(params.rows_out),
+                    word(padded(params.matrix.columns)),
+                    word(params.y_stride),
+                    word(params.row_offset),
+                    glu_offset,
+                    norm_width,
+                    eps.to_bits(),
+                    activation,
+                    word(first),
+                ],
+            );
+        }
         out
     }
 

@@ -181,7 +181,7 @@ fn products_equal_their_twin_over_shapes_and_layouts() {
 fn norm_gate_bias_and_residual_equal_their_twin() {
     on_each_profile("norm_gate_bias_and_residual_equal_their_twin", |device| {
         for layout in [Layout::Q4, Layout::Q8, Layout::Q8Group, Layout::F16] {
-            for tokens in [1, 2, 4, 5, 19] {
+            for tokens in [1, 2, 4, 5, 14, 19] {
                 let shape = [67, 101, tokens];
                 for norm in [false, true] {
                     check_linear(
