@@ -42,8 +42,8 @@ export function locate(routes, pathname) {
 }
 
 // `routes` maps a path to a file (`/` too; without it an empty page is there), or a path that ends
-// in a slash to a folder. `faults` may be
-// changed while it serves: {status, ranges, cutAfter} by path.
+// in a slash to a folder. `faults` may be changed while it serves, by path: {status} instead of the
+// file, {ranges: false}, {length: false} (the answer does not say how long it is), {cutAfter} bytes.
 export async function serveFiles(routes, faults = {}) {
   const seen = [];
   const server = createServer(async (request, response) => {
@@ -84,7 +84,7 @@ export async function serveFiles(routes, faults = {}) {
       headers["content-range"] = `bytes ${start}-${end}/${found.size}`;
       headers["accept-ranges"] = "bytes";
     }
-    headers["content-length"] = end - start + 1;
+    if (fault.length !== false) headers["content-length"] = end - start + 1;
     response.writeHead(status, headers);
     const stop = start + (fault.cutAfter ?? Infinity) - 1;
     if (stop < end) {

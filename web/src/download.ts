@@ -11,6 +11,8 @@ export interface Hasher {
 
 /** How a file is fetched. */
 export interface DownloadOptions {
+  /** What errors call it. */
+  file: string;
   signal?: AbortSignal | undefined;
   headers?: Record<string, string> | undefined;
   /** The digest it must have. */
@@ -109,7 +111,7 @@ async function fetchInto(url: string, slot: Slot, options: DownloadOptions): Pro
   const resumes = response.status === 206 && note.received > 0;
   if (!resumes && note.received > 0) {
     // Another version, or a server without ranges: from the beginning.
-    await slot.truncate();
+    await slot.rewind(0);
     if (response.status === 416) return fetchInto(url, slot, options);
   }
   const hasher = options.newHasher();
@@ -145,7 +147,9 @@ async function fetchInto(url: string, slot: Slot, options: DownloadOptions): Pro
   } catch (thrown) {
     await reader.cancel().catch(() => {});
     const error = toError(thrown);
-    if (error.code !== "quota_exceeded") await slot.save();
+    // On a full disk what is not noted yet could not be found again: its room is given back.
+    if (error.code === "quota_exceeded") await slot.rewind(noted);
+    else await slot.save();
     throwIfAborted(options.signal);
     if (error.code === "quota_exceeded" || error.code === "aborted") throw error;
     throw new FiresideError("network_error", `the download of ${url} broke off: ${error.message}`);
@@ -160,7 +164,7 @@ async function fetchInto(url: string, slot: Slot, options: DownloadOptions): Pro
   note.size = arrived;
   const digest = hasher.hex();
   if (options.sha256 && options.sha256.toLowerCase() !== digest) {
-    await slot.truncate();
+    await slot.rewind(0);
     await slot.save();
     throw new FiresideError(
       "bad_digest",
@@ -211,7 +215,10 @@ export async function drain(
   }
   const digest = hasher.hex();
   if (options.sha256 && options.sha256.toLowerCase() !== digest) {
-    throw new FiresideError("bad_digest", `the model has SHA-256 ${digest}, expected ${options.sha256}`);
+    throw new FiresideError(
+      "bad_digest",
+      `${options.file} has SHA-256 ${digest}, expected ${options.sha256}: it is damaged, or another file`,
+    );
   }
   return new Blob([...parts, ...(pending as Uint8Array<ArrayBuffer>[])]);
 }

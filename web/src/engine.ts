@@ -1,6 +1,7 @@
 /** The engine as pages use it: OpenAI's names over a port. */
 import { FiresideError, throwIfAborted, toError } from "./errors.js";
 import type { StepEvent } from "./host.js";
+import { isParts } from "./parts.js";
 import { localPort, typed, WorkerPort, type Listener, type Port } from "./port.js";
 import type {
   ChatCompletion,
@@ -214,10 +215,10 @@ function loadInto(port: Port, source: ModelSource, options: EngineOptions): Prom
 /** Addresses are relative to the page, not to the worker's script. */
 function absolute(source: ModelSource): ModelSource {
   const full = (url: string) => new URL(url, document.baseURI).href;
-  if (typeof source === "string") {
-    return /^[./]|\.gguf([?#]|$)/i.test(source) ? full(source) : source;
-  }
+  const file = (url: string) => (/^[./]|\.gguf([?#]|$)/i.test(url) ? full(url) : url);
+  if (typeof source === "string") return file(source);
   if (source instanceof Blob || source instanceof ReadableStream) return source;
+  if (isParts(source)) return source.map((part) => (typeof part === "string" ? file(part) : part));
   const all = Object.entries(source).map(([name, url]) => [name, Array.isArray(url) ? url.map(full) : full(url)]);
   return Object.fromEntries(all) as typeof source;
 }

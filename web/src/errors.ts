@@ -62,6 +62,9 @@ export interface ErrorObject {
   param?: string;
 }
 
+/** What a browser without room says in words of its own. */
+const NO_ROOM = "there is no room left for the model: delete a cached model or free some space";
+
 /** Any thrown thing as a {@link FiresideError}. */
 export function toError(thrown: unknown): FiresideError {
   if (thrown instanceof FiresideError) return thrown;
@@ -69,7 +72,7 @@ export function toError(thrown: unknown): FiresideError {
     const { name, code, message, param } = thrown as Record<string, unknown>;
     const text = typeof message === "string" ? message : String(thrown);
     if (name === "AbortError") return new FiresideError("aborted", text);
-    if (name === "QuotaExceededError") return new FiresideError("quota_exceeded", text);
+    if (name === "QuotaExceededError") return new FiresideError("quota_exceeded", NO_ROOM);
     if (typeof code === "string") {
       return new FiresideError(code, text, typeof param === "string" ? param : undefined);
     }

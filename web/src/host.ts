@@ -3,12 +3,21 @@
  * Runs in a worker, or in the page.
  */
 import init, { Sha256, WebEngine } from "./wasm/fireside_web.js";
-import { adapterName, openAdapter } from "./adapter.js";
+import { adapterName, openAdapter, preferenceOf } from "./adapter.js";
 import { download, drain, type DownloadOptions } from "./download.js";
 import { FiresideError, throwIfAborted, toError, type ErrorObject } from "./errors.js";
 import { findModel } from "./models.js";
+import { isParts, partsOf } from "./parts.js";
 import { blobReader } from "./reader.js";
-import type { Counters, EngineInfo, EngineOptions, InitProgress, ModelSource, SafetensorsSource } from "./types.js";
+import type {
+  AdapterPreference,
+  Counters,
+  EngineInfo,
+  EngineOptions,
+  InitProgress,
+  ModelSource,
+  SafetensorsSource,
+} from "./types.js";
 
 /** Options that cross to a worker. */
 export type HostOptions = Omit<EngineOptions, "initProgressCallback" | "signal" | "worker">;
@@ -39,6 +48,15 @@ function nameOf(source: string | Blob): string {
   const text = typeof source === "string" ? source : source instanceof File ? source.name : "model.gguf";
   return decodeURIComponent(text.split(/[?#]/)[0]?.split("/").pop() || "model.gguf");
 }
+
+/** Which of how many files, counted from 1. */
+type Part = NonNullable<InitProgress["part"]>;
+
+/** How a file of the model is fetched. */
+type Fetching = (file: string, sha256?: string, part?: Part) => DownloadOptions;
+
+/** What the module wants to know of a load, as JSON. */
+type Settings = (name: string) => Promise<string>;
 
 /** Puts the fetched model onto an adapter. */
 type Build = (uploaded: (loaded: number, total: number) => void) => Promise<WebEngine>;
@@ -93,34 +111,43 @@ export class Host {
   ): Promise<EngineInfo> {
     await this.unload();
     const begin = performance.now();
-    const report = (phase: InitProgress["phase"], loaded: number, total: number, text: string, file?: string) => {
+    type Place = Pick<InitProgress, "file" | "part">;
+    const report = (phase: InitProgress["phase"], loaded: number, total: number, text: string, place: Place = {}) => {
       const progress = total > 0 ? Math.min(1, loaded / total) : 0;
       const timeElapsed = (performance.now() - begin) / 1000;
-      onProgress({ phase, progress, loaded, total, timeElapsed, text, ...(file === undefined ? {} : { file }) });
+      onProgress({ phase, progress, loaded, total, timeElapsed, text, ...place });
     };
-    await startModule(options.wasmUrl);
-    // Before a download that no adapter would have a use for.
-    await openAdapter();
-    throwIfAborted(signal);
-    const fetching = (file: string, sha256?: string): DownloadOptions => ({
-      signal,
-      headers: options.headers,
-      sha256,
-      cache: options.cache ?? true,
-      newHasher: () => new Sha256(),
-      onProgress: (loaded, total) => report("download", loaded, total, `fetching ${file}`, file),
-    });
-    const uploaded = (loaded: number, total: number) => {
-      report("upload", loaded, total, "moving weights to the adapter");
-    };
+    const power = preferenceOf(options.adapter);
     const context = options.contextSize ?? 0;
     if (!Number.isInteger(context) || context < 0) {
       throw new FiresideError("bad_option", `contextSize is ${context}; expected a whole number of tokens`, "contextSize");
     }
+    await startModule(options.wasmUrl);
+    // Before a download that no adapter would have a use for.
+    await openAdapter(power);
+    throwIfAborted(signal);
+    const fetching: Fetching = (file, sha256, part) => {
+      const text = part ? `fetching ${file}, ${part.number} of ${part.count}` : `fetching ${file}`;
+      // Of a model in several files each has its share.
+      const place = part ? { file, part } : { file };
+      return {
+        file,
+        signal,
+        headers: options.headers,
+        sha256,
+        cache: options.cache ?? true,
+        newHasher: () => new Sha256(),
+        onProgress: (loaded, total) => report("download", loaded, total, text, place),
+      };
+    };
+    const uploaded = (loaded: number, total: number) => {
+      report("upload", loaded, total, "moving weights to the adapter");
+    };
+    const settings = settingsOf(power, context);
     const build =
       typeof source === "object" && "safetensors" in source
-        ? await safetensorsBuild(source, fetching, context)
-        : await ggufBuild(source, options, fetching, context);
+        ? await safetensorsBuild(source, fetching, settings)
+        : await ggufBuild(source, options, fetching, settings);
     throwIfAborted(signal);
     const engine = await build(uploaded);
     try {
@@ -202,6 +229,9 @@ export class Host {
           if (events.length > 0) {
             this.#losses = 0;
             this.#onEvents(events);
+          } else {
+            // A step of a long prompt reads nothing back, and so lets no message in by itself.
+            await turn();
           }
         } catch (thrown) {
           const error = toError(thrown);
@@ -308,24 +338,36 @@ function withSeed(body: string): string {
   return JSON.stringify({ ...parsed, seed: parsed.seed ?? Math.floor(Math.random() * 2 ** 32) });
 }
 
-async function ggufBuild(
-  source: Exclude<ModelSource, SafetensorsSource>,
-  options: HostOptions,
-  fetching: (file: string, sha256?: string) => DownloadOptions,
-  context: number,
-): Promise<Build> {
-  const { blob, name } = await fetchGguf(source, options, fetching);
-  return async (uploaded) => {
-    const adapter = adapterName(await openAdapter());
-    return WebEngine.loadGguf(name, blobReader(blob), adapter, context, uploaded);
+function settingsOf(power: AdapterPreference, context: number): Settings {
+  return async (name) => {
+    const adapter = adapterName(await openAdapter(power));
+    return JSON.stringify({ name, adapter, power, context });
   };
 }
 
-async function safetensorsBuild(
-  source: SafetensorsSource,
-  fetching: (file: string) => DownloadOptions,
-  context: number,
+/** A file of the model, under the name that errors call it by. */
+interface Named {
+  blob: Blob;
+  name: string;
+}
+
+async function ggufBuild(
+  source: Exclude<ModelSource, SafetensorsSource>,
+  options: HostOptions,
+  fetching: Fetching,
+  settings: Settings,
 ): Promise<Build> {
+  const { name, files } = await fetchGguf(source, options, fetching);
+  return async (uploaded) =>
+    WebEngine.loadGguf(
+      await settings(name),
+      files.map((file) => file.name),
+      files.map((file) => blobReader(file.blob)),
+      uploaded,
+    );
+}
+
+async function safetensorsBuild(source: SafetensorsSource, fetching: Fetching, settings: Settings): Promise<Build> {
   const text = async (url: string | undefined): Promise<string | undefined> =>
     url === undefined ? undefined : (await download(url, fetching(nameOf(url)))).text();
   const files = {
@@ -338,39 +380,65 @@ async function safetensorsBuild(
   const urls = typeof source.safetensors === "string" ? [source.safetensors] : source.safetensors;
   const names = urls.map(nameOf);
   const blobs: Blob[] = [];
-  for (const url of urls) blobs.push(await download(url, fetching(nameOf(url))));
-  return async (uploaded) => {
-    const adapter = adapterName(await openAdapter());
-    return WebEngine.loadSafetensors(
-      names[0] ?? "model",
+  for (const [at, url] of urls.entries()) blobs.push(await download(url, fetching(nameOf(url), undefined, partOf(at, urls))));
+  return async (uploaded) =>
+    WebEngine.loadSafetensors(
+      await settings(names[0] ?? "model"),
       names,
       blobs.map((blob) => blobReader(blob)),
       JSON.stringify(files),
-      adapter,
-      context,
       uploaded,
     );
-  };
+}
+
+/** Which of the files one is, where there are several. */
+function partOf(at: number, all: readonly unknown[]): Part | undefined {
+  return all.length > 1 ? { number: at + 1, count: all.length } : undefined;
+}
+
+/** The digests that the parts must have: one for a model in one file, else one for each. */
+function digestsOf(sha256: HostOptions["sha256"], parts: number): readonly string[] {
+  if (sha256 === undefined) return [];
+  const all = typeof sha256 === "string" ? [sha256] : sha256;
+  if (all.length === parts) return all;
+  const found = `${all.length} ${all.length === 1 ? "digest" : "digests"}`;
+  throw new FiresideError("bad_option", `sha256 has ${found}; expected ${parts}, one for each file of the model`, "sha256");
 }
 
 async function fetchGguf(
   source: Exclude<ModelSource, SafetensorsSource>,
   options: HostOptions,
-  fetching: (file: string, sha256?: string) => DownloadOptions,
-): Promise<{ blob: Blob; name: string }> {
-  if (typeof source === "string") {
-    const known = findModel(source);
-    const url = known?.url ?? source;
-    if (!/^(https?|blob):|^[./]|\.gguf/i.test(url)) {
-      throw new FiresideError("bad_option", `${JSON.stringify(source)} is neither a known model nor the URL of a GGUF file`, "source");
+  fetching: Fetching,
+): Promise<{ name: string; files: Named[] }> {
+  if (source instanceof ReadableStream) {
+    const [sha256] = digestsOf(options.sha256, 1);
+    const name = "model.gguf";
+    return { name, files: [{ blob: await drain(source, 0, fetching(name, sha256)), name }] };
+  }
+  const known = typeof source === "string" ? findModel(source) : undefined;
+  const parts = known ? [known.url] : typeof source === "string" ? partsOf(source) : isParts(source) ? source : [source];
+  if (parts.length === 0) throw new FiresideError("bad_option", "source has no parts; expected at least one address or file", "source");
+  const digests = digestsOf(options.sha256 ?? known?.sha256, parts.length);
+  for (const part of parts) {
+    if (part instanceof Blob || /^(https?|blob):|^[./]|\.gguf/i.test(part)) continue;
+    throw new FiresideError("bad_option", `${JSON.stringify(part)} is neither a known model nor the URL of a GGUF file`, "source");
+  }
+  const files: Named[] = [];
+  for (const [at, part] of parts.entries()) {
+    const name = known?.id ?? nameOf(part);
+    const how = fetching(name, digests[at], partOf(at, parts));
+    if (typeof part === "string") {
+      files.push({ blob: await download(new URL(part, self.location.href).href, how), name });
+    } else {
+      if (how.sha256) await drain(part.stream(), part.size, how);
+      files.push({ blob: part, name });
     }
-    const name = known?.id ?? nameOf(url);
-    const absolute = new URL(url, self.location.href).href;
-    return { blob: await download(absolute, fetching(name, options.sha256 ?? known?.sha256)), name };
   }
-  if (source instanceof Blob) {
-    if (options.sha256) await drain(source.stream(), source.size, fetching(nameOf(source), options.sha256));
-    return { blob: source, name: nameOf(source) };
-  }
-  return { blob: await drain(source, 0, fetching("model.gguf", options.sha256)), name: "model.gguf" };
+  const [first] = files;
+  return { name: modelName(first?.name ?? "model.gguf"), files };
+}
+
+/** The name of a model by that of its first file: without which part it is. */
+function modelName(file: string): string {
+  return file.replace(/-\d{5}-of-\d{5}(\.gguf)$/, "$1");
 }

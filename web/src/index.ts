@@ -19,8 +19,8 @@ import type { EngineOptions, ModelSource } from "./types.js";
 /**
  * Loads a model and gives an engine.
  *
- * `source` is a known name, the URL of a GGUF file, a File, Blob or stream of one, or the URLs of a
- * model in safetensors. Throws a {@link FiresideError}.
+ * `source` is a known name, the URL of a GGUF file or a list of its parts' URLs, a File, Blob or
+ * stream of one, or the URLs of a model in safetensors. Throws a {@link FiresideError}.
  */
 export function CreateEngine(source: ModelSource, options: EngineOptions = {}): Promise<Engine> {
   return Engine.start(source, options);

@@ -38,6 +38,8 @@ export class WorkerPort implements Port {
   readonly #listener: Listener;
   readonly #waiting = new Map<number, { resolve: (value: never) => void; reject: (error: FiresideError) => void }>();
   #next = 1;
+  /** Why nothing is answered any more. */
+  #closed: FiresideError | undefined;
   #onProgress: (progress: InitProgress) => void = () => {};
 
   constructor(worker: Worker, listener: Listener) {
@@ -71,6 +73,8 @@ export class WorkerPort implements Port {
 
   #call<T>(message: Numbered, transfer: Transferable[] = []): { call: number; answer: Promise<T> } {
     const call = this.#next++;
+    // A worker that has ended would never answer.
+    if (this.#closed) return { call, answer: Promise.reject(this.#closed) };
     const answer = new Promise<T>((resolve, reject) => {
       this.#waiting.set(call, { resolve: resolve as (value: never) => void, reject });
     });
@@ -127,7 +131,8 @@ export class WorkerPort implements Port {
 
   close(): void {
     this.#worker.terminate();
-    this.#fail(new FiresideError("unloaded", "the engine has been closed"));
+    this.#closed = new FiresideError("unloaded", "the engine has been unloaded: make another one");
+    this.#fail(this.#closed);
   }
 }
 

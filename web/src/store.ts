@@ -6,6 +6,8 @@
  * known) has been checked.
  */
 import { FiresideError } from "./errors.js";
+import { findModel } from "./models.js";
+import { partsOf } from "./parts.js";
 
 /** A file that is kept. */
 export interface CachedModel {
@@ -31,8 +33,8 @@ export interface Slot {
   /** Bytes of it that are here, in order, to be hashed again after a break. */
   existing(): AsyncIterable<Uint8Array>;
   append(bytes: Uint8Array): Promise<void>;
-  /** Starts over. */
-  truncate(): Promise<void>;
+  /** Goes back to its first `length` bytes, which are there; to none of them starts over. */
+  rewind(length: number): Promise<void>;
   /** Writes the note, and what is buffered before it. */
   save(): Promise<void>;
   /** The whole file. */
@@ -59,16 +61,6 @@ async function folder(): Promise<FileSystemDirectoryHandle | null> {
   } catch {
     return null;
   }
-}
-
-function full(thrown: unknown): never {
-  if (thrown instanceof Error && thrown.name === "QuotaExceededError") {
-    throw new FiresideError(
-      "quota_exceeded",
-      "there is no room left for the model: delete a cached model or free some space",
-    );
-  }
-  throw thrown;
 }
 
 async function readNote(dir: FileSystemDirectoryHandle, key: string): Promise<CachedModel | null> {
@@ -140,33 +132,31 @@ class OpfsSlot implements Slot {
         await this.#writer?.write({ type: "write", position: this.note.received, data: bytes as Uint8Array<ArrayBuffer> });
       }
     } catch (thrown) {
-      full(thrown);
+      // A stream that failed takes nothing more; the file is as it was when it was closed last.
+      this.#writer = null;
+      throw thrown;
     }
     this.note.received += bytes.length;
   }
 
-  async truncate(): Promise<void> {
-    await this.#open();
-    this.#sync?.truncate(0);
-    await this.#writer?.truncate(0);
-    this.note.received = 0;
+  async rewind(length: number): Promise<void> {
+    this.note.received = length;
     this.note.complete = false;
+    if (!this.#sync && !this.#writer && (await this.#handle.getFile()).size <= length) return;
+    await this.#open();
+    this.#sync?.truncate(length);
+    await this.#writer?.truncate(length);
   }
 
   async save(): Promise<void> {
     this.#sync?.flush();
-    if (this.#writer) {
-      await this.#writer.close();
-      this.#writer = null;
-    }
-    try {
-      const handle = await this.#dir.getFileHandle(`${this.#key}.json`, { create: true });
-      const writer = await handle.createWritable();
-      await writer.write(JSON.stringify(this.note));
-      await writer.close();
-    } catch (thrown) {
-      full(thrown);
-    }
+    const writer = this.#writer;
+    this.#writer = null;
+    await writer?.close();
+    const handle = await this.#dir.getFileHandle(`${this.#key}.json`, { create: true });
+    const note = await handle.createWritable();
+    await note.write(JSON.stringify(this.note));
+    await note.close();
   }
 
   async close(): Promise<void> {
@@ -220,11 +210,7 @@ class CacheSlot implements Slot {
     if (this.#pendingBytes === 0) return;
     const start = this.note.received;
     const blob = new Blob(this.#pending as Uint8Array<ArrayBuffer>[]);
-    try {
-      await this.#cache.put(this.#piece(start), new Response(blob));
-    } catch (thrown) {
-      full(thrown);
-    }
+    await this.#cache.put(this.#piece(start), new Response(blob));
     this.note.pieces = [...(this.note.pieces ?? []), start];
     this.note.received += this.#pendingBytes;
     this.#pending = [];
@@ -237,12 +223,15 @@ class CacheSlot implements Slot {
     if (this.#pendingBytes >= PIECE) await this.#write();
   }
 
-  async truncate(): Promise<void> {
+  async rewind(length: number): Promise<void> {
     this.#pending = [];
     this.#pendingBytes = 0;
-    for (const start of this.note.pieces ?? []) await this.#cache.delete(this.#piece(start));
-    this.note.pieces = [];
-    this.note.received = 0;
+    const pieces = this.note.pieces ?? [];
+    const beyond = pieces.filter((start) => start >= length);
+    for (const start of beyond) await this.#cache.delete(this.#piece(start));
+    // A note is written where a piece ends, so `length` lies between two.
+    this.note.pieces = pieces.filter((start) => start < length);
+    this.note.received = length;
     this.note.complete = false;
   }
 
@@ -296,13 +285,28 @@ export async function listModels(): Promise<CachedModel[]> {
   return models;
 }
 
-/** Whether a model is kept and whole. */
-export async function hasModel(url: string): Promise<boolean> {
-  return (await listModels()).some((model) => model.url === url && model.complete);
+/** The addresses that files of a model are kept under, by its known name or its address. */
+function addressesOf(model: string): string[] {
+  const known = findModel(model);
+  if (known) return [known.url];
+  // As a page gives them to the engine: relative to the page.
+  const base = typeof document === "undefined" ? self.location.href : document.baseURI;
+  return partsOf(model).map((url) => new URL(url, base).href);
 }
 
-/** Forgets a model; without an address, all of them. */
-export async function deleteModel(url?: string): Promise<void> {
+/** Whether a model is kept and whole: all of its parts, where it has several. */
+export async function hasModel(model: string): Promise<boolean> {
+  const all = await listModels();
+  return addressesOf(model).every((url) => all.some((one) => one.url === url && one.complete));
+}
+
+/** Forgets a model, by its known name or its address; without one, all of them. */
+export async function deleteModel(model?: string): Promise<void> {
+  if (model === undefined) return forget();
+  for (const url of addressesOf(model)) await forget(url);
+}
+
+async function forget(url?: string): Promise<void> {
   const dir = await folder();
   if (dir) {
     const keys = url === undefined ? null : await keyOf(url);

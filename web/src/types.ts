@@ -1,5 +1,11 @@
-/** Where a model comes from: a known name, a URL of a GGUF file, a file, or a model in safetensors. */
-export type ModelSource = string | Blob | ReadableStream<Uint8Array> | SafetensorsSource;
+/**
+ * Where a model comes from: a known name, the URL of a GGUF file (any part of a split one means all of
+ * it), the URLs or files of the parts of one, a file, or a model in safetensors.
+ */
+export type ModelSource = string | Blob | ReadableStream<Uint8Array> | readonly (string | Blob)[] | SafetensorsSource;
+
+/** Which GPU to ask for where a machine has several; the browser may give another. */
+export type AdapterPreference = "high-performance" | "low-power";
 
 /** A model in safetensors, by URL. */
 export interface SafetensorsSource {
@@ -23,12 +29,14 @@ export interface InitProgress {
   phase: "download" | "upload" | "compile";
   /** Share of the phase that is done, 0 to 1. */
   progress: number;
-  /** Bytes so far. */
+  /** Bytes so far; in the download, of the file. */
   loaded: number;
   /** All bytes; 0 where the server does not say. */
   total: number;
   /** The file, in the download. */
   file?: string;
+  /** Which of how many files it is, counted from 1, where a model has several. */
+  part?: { number: number; count: number };
   /** Seconds since the load began. */
   timeElapsed: number;
   /** One line for people. */
@@ -44,12 +52,15 @@ export interface EngineOptions {
   /** Run in a dedicated worker, so that the page stays smooth; true by default. A worker of one's
    * own that imports `fireside-llm/worker` is taken too. */
   worker?: boolean | Worker;
+  /** Which GPU to ask for where there are several; "high-performance" by default. */
+  adapter?: AdapterPreference;
   /** Keep downloads on the device; true by default. */
   cache?: boolean;
   /** Positions of the KV cache, for all requests together; 4096 or the model's by default. */
   contextSize?: number;
-  /** SHA-256 of the GGUF file, in hexadecimal; checked as it arrives. */
-  sha256?: string;
+  /** SHA-256 of the GGUF file, in hexadecimal, or of each of its parts in their order; checked as it
+   * arrives. */
+  sha256?: string | readonly string[];
   /** Headers for the download. */
   headers?: Record<string, string>;
   /** Where the WASM module lies, if not beside this package. */

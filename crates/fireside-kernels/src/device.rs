@@ -8,6 +8,10 @@ use crate::params::Profile;
 use crate::record::Recorder;
 pub use crate::transfer::{read_floats, read_words};
 
+/// Which of a machine's GPUs a browser is asked for.
+#[cfg(target_arch = "wasm32")]
+pub use wgpu::PowerPreference;
+
 /// What went wrong while a device was opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -341,17 +345,17 @@ impl ComputeDevice {
     }
 
     /// Opens the browser's adapter. `name` is what the page knows of it (vendor and architecture),
-    /// since browsers rarely fill in the description that wgpu reads.
+    /// since browsers rarely fill in the description that wgpu reads; `power` is a wish.
     ///
     /// # Errors
     ///
     /// No adapter, one below WebGPU's base limits, or one that refuses.
     #[cfg(target_arch = "wasm32")]
-    pub async fn open(name: &str) -> Result<Self, DeviceError> {
+    pub async fn open(name: &str, power: PowerPreference) -> Result<Self, DeviceError> {
         let instance = wgpu::Instance::default();
         let adapter = instance
             .request_adapter(&wgpu::RequestAdapterOptions {
-                power_preference: wgpu::PowerPreference::HighPerformance,
+                power_preference: power,
                 ..Default::default()
             })
             .await
@@ -421,6 +425,15 @@ impl ComputeDevice {
     pub fn with_profile(mut self, profile: Profile) -> Self {
         self.profile = profile;
         self
+    }
+
+    /// Gives the adapter's memory back at once, with all that is on it; what uses the device
+    /// afterwards fails. Without it CubeCL keeps its pools for as long as the page lives.
+    #[cfg(target_arch = "wasm32")]
+    pub fn destroy(&self) {
+        if let Some(recorder) = &self.recorder {
+            recorder.destroy();
+        }
     }
 
     pub(crate) fn recorder(&self) -> Option<&Recorder> {

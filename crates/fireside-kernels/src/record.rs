@@ -164,6 +164,12 @@ impl Recorder {
         }))
     }
 
+    /// Ends the device, and gives back what is on it.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn destroy(&self) {
+        self.0.device.destroy();
+    }
+
     fn pipeline(&self, variant: Variant) -> Result<wgpu::ComputePipeline, DeviceError> {
         let mut pipelines = self
             .0

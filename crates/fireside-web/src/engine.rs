@@ -10,7 +10,7 @@ use fireside_engine::{
 };
 use fireside_formats::WeightFile;
 use fireside_kernels::counters::Counters;
-use fireside_model::device::ComputeDevice;
+use fireside_model::device::{ComputeDevice, DeviceError, PowerPreference};
 use fireside_model::load::{
     Description, FolderFiles, LoadedModel, describe_folder, describe_gguf, load,
 };
@@ -44,7 +44,72 @@ fn api_failure(error: &ApiError) -> JsValue {
     failure(code, &error.message, error.param.as_deref())
 }
 
-/// A device with a model on it, and the requests it works on.
+/// What the page says of a load.
+struct LoadOptions {
+    /// The model's name.
+    name: String,
+    /// What the page knows of the adapter.
+    adapter: String,
+    power: PowerPreference,
+    /// Positions of the KV cache; 0 for the default.
+    context: usize,
+}
+
+impl LoadOptions {
+    /// Reads `{"name", "adapter", "power", "context"}`.
+    fn from_json(text: &str) -> Result<Self, JsValue> {
+        let bad = |param: &str, message: String| failure("bad_option", message, Some(param));
+        let all: Value = serde_json::from_str(text)
+            .map_err(|error| failure("server_error", format!("load options: {error}"), None))?;
+        let text = |name: &str| all[name].as_str().unwrap_or_default().to_owned();
+        let power = match text("power").as_str() {
+            "high-performance" => PowerPreference::HighPerformance,
+            "low-power" => PowerPreference::LowPower,
+            other => {
+                let message =
+                    format!("adapter is {other:?}; expected \"high-performance\" or \"low-power\"");
+                return Err(bad("adapter", message));
+            }
+        };
+        let context = all["context"].as_u64().map(usize::try_from);
+        let Some(Ok(context)) = context else {
+            let found = &all["context"];
+            let message = format!("contextSize is {found}; expected a whole number of tokens");
+            return Err(bad("contextSize", message));
+        };
+        Ok(Self {
+            name: text("name"),
+            adapter: text("adapter"),
+            power,
+            context,
+        })
+    }
+}
+
+/// The device of one engine, whose memory goes with it.
+struct OwnDevice(ComputeDevice);
+
+impl Drop for OwnDevice {
+    fn drop(&mut self) {
+        self.0.destroy();
+    }
+}
+
+/// The files of a model under their names.
+fn named(
+    names: Vec<String>,
+    sources: Vec<ByteReader>,
+) -> Result<impl Iterator<Item = (String, PageSource)>, JsValue> {
+    let (names_given, given) = (names.len(), sources.len());
+    if names_given != given {
+        let message = format!("{names_given} names for {given} files");
+        return Err(failure("server_error", message, None));
+    }
+    Ok(names.into_iter().zip(sources.into_iter().map(PageSource)))
+}
+
+/// A device with a model on it, and the requests it works on. Freeing it gives all of the adapter's
+/// memory back.
 #[wasm_bindgen]
 pub struct WebEngine {
     /// Taken out while a step runs.
@@ -56,6 +121,8 @@ pub struct WebEngine {
     template: Option<ChatTemplate>,
     model: String,
     info: Value,
+    /// Last, so that nothing is left that uses it.
+    _device: OwnDevice,
 }
 
 /// What came in while a step ran, and who waits for what.
@@ -80,9 +147,10 @@ struct Open {
 
 #[wasm_bindgen]
 impl WebEngine {
-    /// Opens the adapter and loads a GGUF file onto it. `adapter` is what the page knows of the
-    /// adapter, `context` the positions of the KV cache (0 for the default), and `on_progress` is
-    /// called with the bytes uploaded and all bytes.
+    /// Opens the adapter and loads a GGUF file onto it, or the parts of a split one in any order.
+    /// `options` is JSON: the model's `name`, `adapter` (what the page knows of the adapter), `power`
+    /// (`high-performance` or `low-power`), and `context` (positions of the KV cache, 0 for the
+    /// default). `on_progress` is called with the bytes uploaded and all bytes.
     ///
     /// # Errors
     ///
@@ -90,26 +158,18 @@ impl WebEngine {
     /// or `bad_option`.
     #[wasm_bindgen(js_name = loadGguf)]
     pub async fn load_gguf(
-        name: String,
-        source: ByteReader,
-        adapter: String,
-        context: usize,
+        options: &str,
+        names: Vec<String>,
+        sources: Vec<ByteReader>,
         on_progress: &js_sys::Function,
     ) -> Result<WebEngine, JsValue> {
         console_error_panic_hook::set_once();
         let bad = |error: &dyn ToString| failure("bad_model", error.to_string(), None);
-        let file = WeightFile::from_gguf(&name, PageSource(source)).map_err(|e| bad(&e))?;
+        let options = LoadOptions::from_json(options)?;
+        let parts = named(names, sources)?;
+        let file = WeightFile::from_gguf_parts(parts).map_err(|e| bad(&e))?;
         let description = describe_gguf(&file).map_err(|e| bad(&e))?;
-        Self::start(
-            name,
-            description,
-            &file,
-            Naming::Gguf,
-            &adapter,
-            context,
-            on_progress,
-        )
-        .await
+        Self::start(options, description, &file, Naming::Gguf, on_progress).await
     }
 
     /// As [`loadGguf`](Self::load_gguf) for a model in safetensors: `names` and `sources` are its
@@ -121,17 +181,16 @@ impl WebEngine {
     /// See [`loadGguf`](Self::load_gguf).
     #[wasm_bindgen(js_name = loadSafetensors)]
     pub async fn load_safetensors(
-        name: String,
+        options: &str,
         names: Vec<String>,
         sources: Vec<ByteReader>,
-        files: String,
-        adapter: String,
-        context: usize,
+        files: &str,
         on_progress: &js_sys::Function,
     ) -> Result<WebEngine, JsValue> {
         console_error_panic_hook::set_once();
         let bad = |error: &dyn ToString| failure("bad_model", error.to_string(), None);
-        let texts: Value = serde_json::from_str(&files).map_err(|e| bad(&e))?;
+        let options = LoadOptions::from_json(options)?;
+        let texts: Value = serde_json::from_str(files).map_err(|e| bad(&e))?;
         let text = |file: &str| texts[file].as_str().map(str::to_owned);
         let bytes = |file: &str| text(file).map(String::into_bytes);
         let need = |file: &str| bytes(file).ok_or_else(|| bad(&format!("{file} is missing")));
@@ -143,36 +202,31 @@ impl WebEngine {
             chat_template: text("chat_template.jinja"),
         })
         .map_err(|e| bad(&e))?;
-        if names.len() != sources.len() {
-            return Err(bad(&format!(
-                "{} names for {} files",
-                names.len(),
-                sources.len()
-            )));
-        }
-        let shards = names.into_iter().zip(sources.into_iter().map(PageSource));
+        let shards = named(names, sources)?;
         let file = WeightFile::from_safetensors(shards).map_err(|e| bad(&e))?;
         Self::start(
-            name,
+            options,
             description,
             &file,
             Naming::HuggingFace,
-            &adapter,
-            context,
             on_progress,
         )
         .await
     }
 
     async fn start(
-        name: String,
+        options: LoadOptions,
         description: Description,
         file: &WeightFile<PageSource>,
         naming: Naming,
-        adapter: &str,
-        context: usize,
         on_progress: &js_sys::Function,
     ) -> Result<WebEngine, JsValue> {
+        let LoadOptions {
+            name,
+            adapter,
+            power,
+            context,
+        } = options;
         let bad = |error: &dyn ToString| failure("bad_model", error.to_string(), None);
         let config = description.config.clone();
         if context > config.context {
@@ -191,24 +245,32 @@ impl WebEngine {
         let positions = size
             .positions(&config, KvDtype::F16)
             .map_err(|error| failure("bad_option", error, Some("contextSize")))?;
-        let device = ComputeDevice::open(adapter).await.map_err(|error| {
+        let opened = ComputeDevice::open(&adapter, power).await;
+        let device = opened.map(OwnDevice).map_err(|error| {
             let code = match &error {
-                fireside_model::device::DeviceError::NoAdapter => "no_adapter",
+                DeviceError::NoAdapter => "no_adapter",
                 _ => "adapter_refused",
             };
             failure(code, error, None)
         })?;
-        fireside_kernels::check::self_test(&device)
+        fireside_kernels::check::self_test(&device.0)
             .await
-            .map_err(|error| failure("adapter_wrong", error, None))?;
-        let report = device.adapter().cloned();
+            .map_err(|error| {
+                let code = match &error {
+                    DeviceError::Wrong { .. } => "adapter_wrong",
+                    _ => "adapter_refused",
+                };
+                failure(code, error, None)
+            })?;
+        let report = device.0.adapter().cloned();
         let mut progress = |done: u64, total: u64| {
             let (done, total) = ((done as f64).into(), (total as f64).into());
             // A listener that throws does not stop the upload.
             let _ = on_progress.call2(&JsValue::NULL, &done, &total);
         };
         let LoadedModel { model, text } =
-            load(description, file, naming, device, &mut progress).map_err(|e| bad(&e))?;
+            load(description, file, naming, device.0.clone(), &mut progress)
+                .map_err(|e| bad(&e))?;
         let info = json!({
             "model": name,
             "architecture": config.family.name,
@@ -238,6 +300,7 @@ impl WebEngine {
             template: text.template,
             model: name,
             info,
+            _device: device,
         })
     }
 
