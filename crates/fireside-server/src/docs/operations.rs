@@ -87,7 +87,7 @@ pub(super) fn ready() {}
 
 /// A page for browsers, which accept HTML; for all others as /health
 #[utoipa::path(get, path = "/", tag = "operations", security(()), responses(
-    (status = 200, content_type = "text/html", body = String),
+    (status = 200, description = "a page, or nothing"),
     (status = 503, description = "the engine is gone for good", body = super::tgi::TgiError),
 ))]
 pub(super) fn root() {}
