@@ -3,8 +3,8 @@
     python check.py [--metrics URL]
 
 The packages are those of requirements.txt; promtool is used where it is installed. With the address
-of a running server, queries are held against its /metrics too. Prints a line for each check; the
-exit code is 1 if one fails.
+of a running server, queries are held against its /metrics too. Prints as Rust's test harness does;
+the exit code is 1 if a check fails.
 """
 
 import argparse
@@ -244,32 +244,27 @@ CHECKS = [
 ]
 
 
-def skipped(check, reason):
-    """Tells of a check that did not run, to whoever counts skips too."""
-    print(f"skipped {check.__name__}: {reason}")
-    log = os.environ.get("FIRESIDE_SKIP_LOG")
-    if log:
-        with open(log, "a", encoding="utf-8") as file:
-            file.write(f"deploy {check.__name__}: {reason}\n")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--metrics", metavar="URL", help="the /metrics of a running server")
     arguments = parser.parse_args()
-    failures = 0
+    passed = failed = skipped = 0
     for check in CHECKS:
+        name = f"test deploy::{check.__name__} ..."
         try:
             note = check(arguments)
-            print(f"ok      {check.__name__}" + (f": {note}" if note else ""))
+            passed += 1
+            print(name, "ok" + (f"\n    {note}" if note else ""))
         except Skip as reason:
-            skipped(check, reason)
+            skipped += 1
+            print(name, f"ignored, {reason}")
         except Exception as error:  # each check is told for itself
-            failures += 1
+            failed += 1
             line = traceback.extract_tb(error.__traceback__)[-1].line
-            print(f"FAILED  {check.__name__}: {type(error).__name__}: {error} at {line}")
-    print(f"{len(CHECKS)} checks, {failures} failures")
-    return 1 if failures else 0
+            print(name, f"FAILED\n    {type(error).__name__}: {error} at {line}")
+    verdict = "FAILED" if failed else "ok"
+    print(f"test result: {verdict}. {passed} passed; {failed} failed; {skipped} ignored")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

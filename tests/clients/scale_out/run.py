@@ -5,16 +5,18 @@ replica that is killed loses no answer that was complete.
 
 FIRESIDE is the binary, MODEL a model's file or folder; FIRESIDE_DEVICE chooses the device. The router
 is the package of requirements.txt beside this file; without it everything is skipped, with the
-reason. Prints a line for each check; the exit code is 1 if one fails.
+reason. Prints as Rust's test harness does; the exit code is 1 if a check fails.
 """
 
 import importlib.util
-import os
 import sys
-import traceback
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from load import Load
 from processes import Replica, Router
+from report import Report
 
 # Tokens of the answers that a replica's end falls into; a step takes a tenth of a second or more
 # where a software adapter runs a small model, so that the end comes long before theirs.
@@ -164,43 +166,26 @@ CHECKS = [
 ]
 
 
-def skip(reason):
-    """Tells why nothing is checked, to whoever counts skips too."""
-    line = f"scale-out: {reason}"
-    print(f"skipped {line}")
-    log = os.environ.get("FIRESIDE_SKIP_LOG")
-    if log:
-        with open(log, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
-    return 0
-
-
 def main():
     if len(sys.argv) != 3:
         print("usage: run.py FIRESIDE MODEL", file=sys.stderr)
         return 2
+    report = Report()
     if importlib.util.find_spec("vllm_router") is None:
-        return skip("vllm-router is not installed; expected the packages of requirements.txt")
+        lacking = "vllm-router is not installed; expected the packages of requirements.txt"
+        for check in CHECKS:
+            report.add(f"scale_out::{check.__name__}", skip=lacking)
+        return report.conclude()
     scene = Scene()
-    failures = 0
     try:
         scene.start(*sys.argv[1:3])
         for check in CHECKS:
-            try:
-                note = check(scene)
-                print(f"ok      {check.__name__}" + (f": {note}" if note else ""), flush=True)
-            except Exception as error:  # each check is told for itself
-                failures += 1
-                line = traceback.extract_tb(error.__traceback__)[-1].line
-                told = f"{type(error).__name__}: {error} at {line}"
-                print(f"FAILED  {check.__name__}: {told}", flush=True)
+            report.run(f"scale_out::{check.__name__}", check, scene)
     except (OSError, RuntimeError, TimeoutError) as error:
-        failures += 1
-        print(f"FAILED  the scene is not set: {error}")
+        report.add("scale_out::the_scene_is_set", why=f"{type(error).__name__}: {error}")
     finally:
         scene.end()
-    print(f"{len(CHECKS)} checks, {failures} failures")
-    return 1 if failures else 0
+    return report.conclude()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 //! The clients step: SDKs that people use, and requests that no one should send, against the server.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Result, bail};
 
@@ -16,8 +18,16 @@ use super::{Outcome, Run};
 /// The Python side; the packages of the Node side lie in a folder of it.
 const FOLDER: &str = "tests/clients";
 const NODE_FOLDER: &str = "tests/clients/node";
+/// Checks with Python environments of their own: their names, folders and scripts.
+const BESIDE: &[(&str, &str, &str)] = &[
+    ("scale-out", "tests/clients/scale_out", "run.py"),
+    ("deploy", "examples/deploy", CHECK),
+];
+/// A script that needs no server.
+const CHECK: &str = "check.py";
 
-/// Builds the command and runs `tests/clients/run.py` with the default model.
+/// Builds the command, runs `tests/clients/run.py` and a pair of replicas behind a router with the default
+/// model, and checks the files of `examples/deploy`.
 pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
     if let Err(missing) = Part::Python.ensure(run.ui, run.project) {
         return Ok(Outcome::skipped(format!("{missing:#}")));
@@ -45,18 +55,35 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
         Ok(python) => python,
         Err(error) => return Ok(Outcome::failed(format!("{error:#}"), Some(log))),
     };
-    let mut checks = child(run.project, python);
-    checks
+    let script = |python: &Path, path: &str| {
+        let mut script = child(run.project, python);
         // Nothing is written beside the sources.
-        .args(["-B", "-X", "utf8"])
-        .arg(run.project.root.join(FOLDER).join("run.py"))
-        .arg(run.project.binary("fireside"))
-        .arg(model);
+        script.args(["-B", "-X", "utf8"]);
+        script.arg(run.project.root.join(path));
+        script
+    };
+    let served = |mut script: Command| {
+        script.arg(run.project.binary("fireside")).arg(&model);
+        script
+    };
+    let mut checks = served(script(&python, "tests/clients/run.py"));
     match node {
         Ok(_) => checks.args(["--node", "node"]),
         Err(missing) => checks.args(["--without-node", &format!("{missing:#}")]),
     };
-    let status = quiet(run.ui, "clients", &mut checks, &log, true)?;
+    let mut status = quiet(run.ui, "clients", &mut checks, &log, true)?;
+    for (name, folder, file) in BESIDE {
+        let own = match python::environment(run.ui, run.project, name, folder, &log) {
+            Ok(own) => own,
+            Err(error) => return Ok(Outcome::failed(format!("{error:#}"), Some(log))),
+        };
+        let own = script(&own, &format!("{folder}/{file}"));
+        let mut own = if *file == CHECK { own } else { served(own) };
+        let ended = quiet(run.ui, "clients", &mut own, &log, true)?;
+        if status.success() {
+            status = ended;
+        }
+    }
     let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     let mut counts = Counts::of_log(&text);
     let mut remarks = vec![counts.to_string()];
