@@ -144,6 +144,11 @@ fn demo(run: &Run<'_>, tests: &Path) -> Result<Command> {
     if let Some(model) = &run.model {
         command.arg("--model").arg(model);
     }
+    // The tests before have built it; the page is tried from its server too.
+    let server = run.project.binary("fireside");
+    if server.exists() {
+        command.env("FIRESIDE_BIN", server);
+    }
     Ok(command)
 }
 
