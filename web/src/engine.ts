@@ -157,7 +157,10 @@ export class Engine {
 
   /** Loads another model, or the same one anew, in place of this one. */
   async reload(source: ModelSource = this.#source, options: EngineOptions = {}): Promise<void> {
-    const all = { ...this.#options, ...options };
+    const { signal: _, ...kept } = this.#options;
+    // What was said of the first model's files is not for another's, a key for its host least of all.
+    const { headers: _h, sha256: _s, ...general } = kept;
+    const all = { ...(source === this.#source ? kept : general), ...options };
     this.#info = await typed(loadInto(this.#port, source, all));
     this.#source = source;
     this.#options = all;

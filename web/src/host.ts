@@ -45,8 +45,13 @@ function turn(): Promise<void> {
 }
 
 function nameOf(source: string | Blob): string {
-  const text = typeof source === "string" ? source : source instanceof File ? source.name : "model.gguf";
-  return decodeURIComponent(text.split(/[?#]/)[0]?.split("/").pop() || "model.gguf");
+  if (typeof source !== "string") return (source instanceof File && source.name) || "model.gguf";
+  const last = source.split(/[?#]/)[0]?.split("/").pop() || "model.gguf";
+  try {
+    return decodeURIComponent(last);
+  } catch {
+    return last;
+  }
 }
 
 /** Which of how many files, counted from 1. */

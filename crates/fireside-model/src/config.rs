@@ -217,7 +217,13 @@ impl DecoderConfig {
                 });
             }
         };
-        let rotary_share = fields.float("partial_rotary_factor")?.unwrap_or(1.0);
+        // transformers 5 keeps it with the rotary embedding's other parameters.
+        let nothing = Value::Null;
+        let nested = Fields(fields.get("rope_parameters").unwrap_or(&nothing));
+        let rotary_share = match nested.float("partial_rotary_factor")? {
+            Some(share) => share,
+            None => fields.float("partial_rotary_factor")?.unwrap_or(1.0),
+        };
         let rope = rope_from_json(
             &fields,
             (head_dim as f64 * rotary_share) as usize & !1,
@@ -407,6 +413,18 @@ impl DecoderConfig {
         if !(self.norm_eps.is_finite() && self.norm_eps >= 0.0 && theta > 1.0 && theta.is_finite())
         {
             return wrong("the norm epsilon or the rope base is out of range".into());
+        }
+        if let RopeScaling::Long {
+            original,
+            attention,
+            ..
+        } = self.rope.scaling
+            && !(original > 1.0 && attention > 0.0 && attention.is_finite())
+        {
+            return wrong(format!(
+                "long rope has a trained length of {original} and an attention factor of {attention}; \
+                 they must be above one and above zero"
+            ));
         }
         if let RopeScaling::Linear { factor } | RopeScaling::Yarn { factor, .. } = self.rope.scaling
             && !(factor > 0.0 && factor.is_finite())
@@ -675,6 +693,16 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_a_head_rotates_where_either_spelling_says_so() {
+        for more in [
+            json!({ "partial_rotary_factor": 0.5 }),
+            json!({ "rope_parameters": { "rope_theta": 1e4, "partial_rotary_factor": 0.5 } }),
+        ] {
+            assert_eq!(read(more).unwrap().rope.rotary, 2);
+        }
+    }
+
+    #[test]
     fn a_field_of_no_use_is_named() {
         for (more, field) in [
             (json!({ "sliding_window": 0 }), "sliding_window"),
@@ -687,11 +715,18 @@ mod tests {
             (json!({ "num_hidden_layers": 100_000 }), "num_hidden_layers"),
             (json!({ "residual_multiplier": 0 }), "residual multiplier"),
             (
+                json!({
+                    "original_max_position_embeddings": 1,
+                    "rope_scaling": { "type": "longrope", "short_factor": [1, 1], "long_factor": [1, 1] },
+                }),
+                "trained length",
+            ),
+            (
                 json!({ "rope_scaling": { "type": "longrope", "short_factor": [1, 1] } }),
                 "long_factor",
             ),
             (
-                json!({ "rope_scaling": { "type": "longrope", "short_factor": [1], "long_factor": [1, 0] } }),
+                json!({ "rope_scaling": { "type": "longrope", "short_factor": [1, 1], "long_factor": [1, 0] } }),
                 "long_factor",
             ),
         ] {

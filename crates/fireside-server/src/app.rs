@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time;
 
 use crate::Options;
-use crate::http::error::Dialect;
+use crate::http::error::Names;
 use crate::trace::Generation;
 use crate::worker::{Facts, Job, Shared, Update};
 
@@ -21,6 +21,8 @@ pub(crate) struct App {
     pub(crate) jobs: mpsc::Sender<Job>,
     /// One for each request that may be under way.
     pub(crate) places: Arc<Semaphore>,
+    /// One for each request that may be translated at once, to tokens or from them.
+    pub(crate) translations: Arc<Semaphore>,
     /// When the server started, in seconds since 1970.
     pub(crate) started: u64,
 }
@@ -78,6 +80,22 @@ impl App {
         })
     }
 
+    /// Lets a request in that needs no generation, but whose answer may be many times its size.
+    ///
+    /// # Errors
+    ///
+    /// As many as may be are under way.
+    pub(crate) fn translate(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let place = Arc::clone(&self.translations).try_acquire_owned();
+        place.map_err(|_| {
+            ApiError::new(
+                ErrorKind::Overloaded,
+                "too many texts are being tokenized; try again later",
+            )
+            .with_code("overloaded")
+        })
+    }
+
     /// Sees that a client means this model.
     ///
     /// # Errors
@@ -121,10 +139,9 @@ impl App {
     pub(crate) fn fit(
         &self,
         facts: &Facts,
-        dialect: Dialect,
+        names: &Names,
         requests: &mut [Request],
     ) -> Result<(), ApiError> {
-        let names = dialect.names();
         let too_long = |param: &str, message: String| {
             ApiError::invalid(param, message).with_code("context_length_exceeded")
         };

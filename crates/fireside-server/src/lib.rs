@@ -53,6 +53,9 @@ use metrics::Metrics;
 use status::Status;
 use worker::Shared;
 
+/// Most requests to tokenize that are under way.
+const TRANSLATIONS: usize = 8;
+
 /// A server whose engine loads, or has loaded, on its own thread.
 #[derive(Debug)]
 pub struct Server {
@@ -98,6 +101,7 @@ impl Server {
         Ok(Self {
             app: Arc::new(App {
                 places: Arc::new(Semaphore::new(most)),
+                translations: Arc::new(Semaphore::new(TRANSLATIONS)),
                 options,
                 shared,
                 jobs,

@@ -56,6 +56,7 @@ struct Tgi {
     failures: IntCounterVec,
     batches: IntCounterVec,
     batch_successes: IntCounterVec,
+    batch_failures: IntCounterVec,
     duration: Histogram,
     validation: Histogram,
     queue: Histogram,
@@ -199,6 +200,11 @@ impl Tgi {
                 "method",
                 &kinds,
             )?,
+            batch_failures: make.counters(
+                ("tgi_batch_inference_failure", "Steps that failed"),
+                "method",
+                &kinds,
+            )?,
             duration: make.histogram(
                 "tgi_request_duration",
                 "Seconds of whole requests",
@@ -335,6 +341,11 @@ impl Vllm {
     }
 }
 
+/// TGI's name of a step: one that runs prompts, or one that only goes on.
+fn method(prefill: bool) -> &'static str {
+    if prefill { "prefill" } else { "decode" }
+}
+
 impl Metrics {
     /// All metrics at 0, labelled with the model's name.
     ///
@@ -436,15 +447,25 @@ impl Metrics {
         self.vllm.generation.observe(generated);
     }
 
+    /// A step begins, with sequences that wait for their first one or without.
+    pub(crate) fn step_begins(&self, waiting: bool) {
+        self.tgi.batches.with_label_values(&[method(waiting)]).inc();
+    }
+
+    /// A step failed.
+    pub(crate) fn step_failed(&self, waiting: bool) {
+        let failures = &self.tgi.batch_failures;
+        failures.with_label_values(&[method(waiting)]).inc();
+    }
+
     /// A step came to its end, between these two states of the engine.
     pub(crate) fn stepped(&self, duration: Duration, before: &EngineStats, after: &EngineStats) {
         let prompt = after.prefill_tokens.saturating_sub(before.prefill_tokens);
         let generated = after
             .generated_tokens
             .saturating_sub(before.generated_tokens);
-        let method = if prompt > 0 { "prefill" } else { "decode" };
+        let method = method(prompt > 0);
         let seconds = duration.as_secs_f64();
-        self.tgi.batches.with_label_values(&[method]).inc();
         self.tgi.batch_successes.with_label_values(&[method]).inc();
         self.tgi
             .forward

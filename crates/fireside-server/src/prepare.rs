@@ -8,7 +8,7 @@ use fireside_openai::{ApiError, ErrorKind};
 
 use crate::app::{Answer, App};
 use crate::http::envelope::RequestId;
-use crate::http::error::Dialect;
+use crate::http::error::Names;
 use crate::worker::Facts;
 
 /// What a body asks for.
@@ -39,16 +39,17 @@ pub(crate) struct Begun<T> {
 pub(crate) async fn begin<T: Send + 'static>(
     app: &Arc<App>,
     id: RequestId,
-    dialect: Dialect,
+    names: Names,
     read: impl FnOnce(&App, &Facts) -> Result<Wanted<T>, ApiError> + Send + 'static,
 ) -> Result<Begun<T>, ApiError> {
     let entry = app.admit(id.0)?;
     let facts = app.facts()?;
     let began = Instant::now();
-    let wanted = prepare(app, &facts, move |app, facts| {
+    // The place goes with the work: a client that leaves does not give it back before that is done.
+    let (entry, wanted) = prepare(app, &facts, move |app, facts| {
         let mut wanted = read(app, facts)?;
-        app.fit(facts, dialect, &mut wanted.requests)?;
-        Ok(wanted)
+        app.fit(facts, &names, &mut wanted.requests)?;
+        Ok((entry, wanted))
     })
     .await?;
     let validation = began.elapsed();

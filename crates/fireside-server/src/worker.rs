@@ -120,7 +120,10 @@ pub(crate) fn run<E: Executor>(
             shared,
         };
         let steps = worker.engine.stats().steps;
-        let Err(reason) = worker.serve(&mut jobs) else {
+        // What panics between steps is as good as a lost device: nobody knows what the engine is in.
+        let served = catch_unwind(AssertUnwindSafe(|| worker.serve(&mut jobs)));
+        let Err(reason) = served.unwrap_or_else(|_| Err("the engine's thread panicked".into()))
+        else {
             return;
         };
         shared.status.loading();
@@ -294,11 +297,13 @@ impl<E: Executor> Worker<'_, E> {
         let began = Instant::now();
         let before = self.engine.stats();
         let engine = &mut self.engine;
+        self.shared.metrics.step_begins(before.waiting > 0);
         let result = catch_unwind(AssertUnwindSafe(|| pollster::block_on(engine.step())));
         self.shared.status.step_ends();
         let events = match result {
             Ok(Ok(events)) => events,
             Ok(Err(error)) => {
+                self.shared.metrics.step_failed(before.waiting > 0);
                 let lost = matches!(
                     error,
                     EngineError::Executor {
@@ -311,6 +316,7 @@ impl<E: Executor> Worker<'_, E> {
                 return if lost { Err(reason) } else { Ok(()) };
             }
             Err(_) => {
+                self.shared.metrics.step_failed(before.waiting > 0);
                 let reason = "a step panicked";
                 self.fail_all(&ApiError::new(ErrorKind::Server, reason));
                 return Err(reason.into());

@@ -185,7 +185,7 @@ fn gguf_files_of_other_models_say_which_are_known() {
     let bytes = writer.to_bytes(&[&[0; 128]]).unwrap();
     refuses(
         &scratch.file("other.gguf", bytes),
-        "the known ones are llama, mistral,",
+        "the known ones are llama, qwen2,",
     );
 }
 

@@ -6,18 +6,27 @@ export async function* events(body: ReadableStream<Uint8Array> | null): AsyncGen
   const decoder = new TextDecoder();
   let data: string[] = [];
   let rest = "";
-  for await (const bytes of body as ReadableStream<Uint8Array> & AsyncIterable<Uint8Array>) {
-    rest += decoder.decode(bytes, { stream: true });
-    // A carriage return at the end may be the first half of a line's end.
-    const lines = rest.split(/\r\n|\n|\r(?!$)/);
-    rest = lines.pop() ?? "";
-    for (const line of lines) {
-      if (line.startsWith("data:")) {
-        data.push(line.slice(line.startsWith("data: ") ? 6 : 5));
-      } else if (line === "" && data.length > 0) {
-        yield data.join("\n");
-        data = [];
+  // Not every browser can iterate over a stream.
+  const reader = body.getReader();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      rest += decoder.decode(value, { stream: true });
+      // A carriage return at the end may be the first half of a line's end.
+      const lines = rest.split(/\r\n|\n|\r(?!$)/);
+      rest = lines.pop() ?? "";
+      for (const line of lines) {
+        if (line.startsWith("data:")) {
+          data.push(line.slice(line.startsWith("data: ") ? 6 : 5));
+        } else if (line === "" && data.length > 0) {
+          yield data.join("\n");
+          data = [];
+        }
       }
     }
+  } finally {
+    // Whoever stops early wants no more of it.
+    await reader.cancel().catch(() => {});
   }
 }

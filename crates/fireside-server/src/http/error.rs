@@ -17,7 +17,7 @@ pub(crate) enum Dialect {
     Tgi,
 }
 
-/// What a dialect calls the fields that limits apply to.
+/// What a route calls the fields that limits apply to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Names {
     pub(crate) prompt: &'static str,
@@ -26,25 +26,29 @@ pub(crate) struct Names {
     pub(crate) sequences: &'static str,
 }
 
-impl Dialect {
-    /// Its names of fields.
-    pub(crate) fn names(self) -> Names {
-        match self {
-            Self::OpenAi => Names {
-                prompt: "prompt",
-                most: "max_tokens",
-                least: "min_tokens",
-                sequences: "n",
-            },
-            Self::Tgi => Names {
-                prompt: "inputs",
-                most: "max_new_tokens",
-                least: "min_new_tokens",
-                sequences: "best_of",
-            },
-        }
-    }
+impl Names {
+    /// Those of chats.
+    pub(crate) const CHAT: Self = Self {
+        prompt: "messages",
+        ..Self::COMPLETION
+    };
+    /// Those of completions.
+    pub(crate) const COMPLETION: Self = Self {
+        prompt: "prompt",
+        most: "max_tokens",
+        least: "min_tokens",
+        sequences: "n",
+    };
+    /// TGI's.
+    pub(crate) const TGI: Self = Self {
+        prompt: "inputs",
+        most: "max_new_tokens",
+        least: "min_new_tokens",
+        sequences: "best_of",
+    };
+}
 
+impl Dialect {
     /// The dialect of a path.
     pub(crate) fn of(path: &str) -> Self {
         const TGI: [&str; 9] = [

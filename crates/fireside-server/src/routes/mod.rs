@@ -14,7 +14,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 use fireside_openai::{ApiError, ErrorKind};
-use tower_http::cors::{Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use crate::app::App;
 use crate::http::envelope::{Keys, authorize, identify};
@@ -59,7 +59,8 @@ fn cors(app: &App) -> Option<CorsLayer> {
     let origins = &app.options.cors_allow_origin;
     let layer = CorsLayer::new()
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers(Any)
+        // A star would leave out `authorization`, which clients with a key send.
+        .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(Any);
     match origins.as_slice() {
         [] => None,

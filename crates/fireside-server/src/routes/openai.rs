@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::app::{Answer, App};
 use crate::http::envelope::{RequestId, fresh};
-use crate::http::error::{Dialect, json_response};
+use crate::http::error::{Dialect, Names, json_response};
 use crate::http::{body, sse};
 use crate::prepare::{Wanted, begin};
 use crate::worker::Facts;
@@ -27,7 +27,7 @@ pub(crate) async fn chat(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    respond(generate(app, id, headers, body, read_chat).await)
+    respond(generate(app, id, headers, body, (Names::CHAT, read_chat)).await)
 }
 
 /// `POST /v1/completions`
@@ -37,7 +37,7 @@ pub(crate) async fn completions(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    respond(generate(app, id, headers, body, read_completion).await)
+    respond(generate(app, id, headers, body, (Names::COMPLETION, read_completion)).await)
 }
 
 fn respond(result: Result<Response, ApiError>) -> Response {
@@ -52,13 +52,10 @@ async fn generate(
     id: RequestId,
     headers: HeaderMap,
     body: Body,
-    read: Read,
+    (names, read): (Names, Read),
 ) -> Result<Response, ApiError> {
     let bytes = body::read(&app.options, &headers, body).await?;
-    let begun = begin(&app, id, Dialect::OpenAi, move |app, facts| {
-        read(app, facts, &bytes)
-    })
-    .await?;
+    let begun = begin(&app, id, names, move |app, facts| read(app, facts, &bytes)).await?;
     let tokenizer = begun.facts.tokenizer.clone();
     let reply = begun.form;
     if begun.stream {

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::http::envelope::RequestId;
-use crate::http::error::{Dialect, json_response};
+use crate::http::error::{Dialect, Names, json_response};
 use crate::http::{body, sse};
 use crate::prepare::{Begun, Wanted, begin};
 use crate::tgi::reply::Generated;
@@ -128,7 +128,7 @@ async fn run(
     read: impl FnOnce() -> Result<Generate, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let began = Instant::now();
-    let begun = begin(&app, id, Dialect::Tgi, move |_, facts| {
+    let begun = begin(&app, id, Names::TGI, move |_, facts| {
         wanted(read()?, form, facts)
     })
     .await?;

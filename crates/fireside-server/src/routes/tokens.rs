@@ -51,9 +51,14 @@ async fn answer(
     read: fn(&App, &Facts, &[u8]) -> Result<Value, ApiError>,
 ) -> Response {
     let result = async {
+        let place = app.translate()?;
         let bytes = body::read(&app.options, &headers, body).await?;
         let facts = app.facts()?;
-        prepare(&app, &facts, move |app, facts| read(app, facts, &bytes)).await
+        prepare(&app, &facts, move |app, facts| {
+            let _place = place;
+            read(app, facts, &bytes)
+        })
+        .await
     };
     match result.await {
         Ok(value) => json_response(&value),

@@ -345,7 +345,14 @@ fn pages_of_other_origins_may_call_only_where_the_owner_says_so() {
         options.cors_allow_origin = vec!["https://example.org".into()];
         options.api_keys = vec!["key".into()];
     });
-    let asked = [origin, ("access-control-request-method", "POST")];
+    let asked = [
+        origin,
+        ("access-control-request-method", "POST"),
+        (
+            "access-control-request-headers",
+            "authorization,content-type",
+        ),
+    ];
     let preflight = server.send("OPTIONS", CHAT, &asked, "");
     assert_eq!(preflight.status, 200);
     assert_eq!(
@@ -353,6 +360,9 @@ fn pages_of_other_origins_may_call_only_where_the_owner_says_so() {
         Some("https://example.org")
     );
     assert_eq!(preflight.header("access-control-allow-credentials"), None);
+    // A star would not mean the key's header.
+    let headers = preflight.header("access-control-allow-headers");
+    assert_eq!(headers, Some("authorization,content-type"));
     let other = server.send("GET", "/health", &[("origin", "https://example.com")], "");
     assert_eq!(other.header("access-control-allow-origin"), None);
 }

@@ -9,6 +9,7 @@ const TGI: &[&str] = &[
     "tgi_batch_forward_duration_bucket",
     "tgi_batch_inference_count",
     "tgi_batch_inference_duration_bucket",
+    "tgi_batch_inference_failure",
     "tgi_batch_inference_success",
     "tgi_batch_next_size_bucket",
     "tgi_queue_size",
