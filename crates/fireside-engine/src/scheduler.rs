@@ -1,7 +1,8 @@
 //! Decides what each step runs; pure bookkeeping, without a device.
 //!
 //! A step takes one token of every sequence that generates, and fills what is left of its budget of
-//! tokens and rows with chunks of prompts, oldest first. Sequences are admitted in the order of their
+//! tokens and rows with chunks of prompts: half of it is the oldest one's, so that a short prompt need
+//! not wait for all of a long one, and the oldest has what the others leave too. Sequences are admitted in the order of their
 //! arrival, when there are blocks for all tokens that they have; while they generate they grow block
 //! by block. Where no block is free, the youngest running sequence gives up all of its blocks and
 //! waits again, to be computed anew later. So the oldest sequence always comes to its end, then the
@@ -154,13 +155,35 @@ impl Scheduler {
         let mut plan = Plan::default();
         let mut left = self.budget;
         self.plan_decode(&mut plan, &mut left);
-        for at in 0..self.running.len() {
-            if left.tokens > 0 && self.running.get(at).is_some_and(|s| s.pending() > 1) {
+        let mut prompts: VecDeque<usize> = (0..self.running.len())
+            .filter(|at| self.running.get(*at).is_some_and(|s| s.pending() > 1))
+            .collect();
+        if prompts.is_empty() && left.tokens > 0 && left.rows > 0 && self.admit() {
+            prompts.push_back(self.running.len() - 1);
+        }
+        let oldest = prompts.pop_front();
+        // The oldest prompt has half of what is left to itself, and what the younger ones leave.
+        let own = oldest.and_then(|at| self.running.get(at));
+        let own = own.map_or(0, |sequence| {
+            sequence.pending().min(left.tokens.div_ceil(2))
+        });
+        let own_rows = if own > 0 { left.rows.div_ceil(2) } else { 0 };
+        left.tokens -= own;
+        left.rows -= own_rows;
+        for at in prompts {
+            if left.tokens > 0 {
                 self.plan_prefill(at, &mut plan, &mut left);
             }
         }
         while left.tokens > 0 && left.rows > 0 && self.admit() {
             self.plan_prefill(self.running.len() - 1, &mut plan, &mut left);
+        }
+        left.tokens += own;
+        left.rows += own_rows;
+        if let Some(at) = oldest
+            && left.tokens > 0
+        {
+            self.plan_prefill(at, &mut plan, &mut left);
         }
         plan
     }

@@ -73,6 +73,19 @@ fn a_prompt_shares_the_step_with_those_that_generate() {
 }
 
 #[test]
+fn a_short_prompt_joins_a_long_one_that_keeps_half_of_the_step() {
+    let mut scheduler = scheduler(BUDGET, 100);
+    scheduler.add(sequence(0, 300, 5)).unwrap();
+    let plan = scheduler.plan();
+    assert_eq!(lengths(&plan), [(0, 64, false)]);
+    run(&mut scheduler, &plan);
+    scheduler.add(sequence(1, 9, 5)).unwrap();
+    scheduler.add(sequence(2, 90, 5)).unwrap();
+    let seen = lengths(&scheduler.plan());
+    assert_eq!(seen, [(1, 9, true), (2, 23, false), (0, 32, false)]);
+}
+
+#[test]
 fn a_plan_that_was_not_run_is_planned_again() {
     let mut scheduler = scheduler(BUDGET, 100);
     scheduler.add(sequence(0, 100, 5)).unwrap();
@@ -162,7 +175,7 @@ fn who_begins_like_a_prompt_that_is_being_run_waits_for_it() {
     }
     assert_eq!(seen[0], [(0, 64, false)]);
     assert_eq!(seen[1], [(0, 37, true)]);
-    assert_eq!(seen[2], [(0, 1, true), (1, 5, true), (2, 5, true)]);
+    assert_eq!(seen[2], [(0, 1, true), (2, 5, true), (1, 5, true)]);
 }
 
 #[test]
@@ -180,10 +193,10 @@ fn a_prompt_that_is_scored_is_cut_where_the_rows_end() {
         seen.push(rows.collect::<Vec<_>>());
         run(&mut scheduler, &plan);
     }
-    assert_eq!(seen[0], [(0, 0..20, false)]);
-    assert_eq!(seen[1], [(0, 20..40, false)]);
-    assert_eq!(seen[2], [(0, 40..49, true), (1, 0..0, true)]);
-    assert_eq!(seen[3], [(0, 50..50, true), (1, 9..9, true)]);
+    assert_eq!(seen[0], [(1, 0..0, true), (0, 0..19, false)]);
+    assert_eq!(seen[1], [(1, 9..9, true), (0, 19..38, false)]);
+    assert_eq!(seen[2], [(1, 10..10, true), (0, 38..49, true)]);
+    assert_eq!(seen[3], [(0, 50..50, true), (1, 11..11, true)]);
 }
 
 #[test]
