@@ -651,7 +651,6 @@ CHECKS["a full disk is a quota_exceeded, and leaves no half a model"] = async ({
   const session = await page.context().newCDPSession(page);
   const { origin } = server;
   await session.send("Storage.overrideQuotaForOrigin", { origin, quotaSize: 20_000_000 });
-  server.seen.length = 0;
   const { code, message } = await load(page, MODEL);
   await session.send("Storage.overrideQuotaForOrigin", { origin });
   assert.equal(code, "quota_exceeded", message);

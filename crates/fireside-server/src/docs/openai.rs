@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 /// A string, or a list of strings.
 #[derive(Serialize, ToSchema)]
@@ -310,21 +310,45 @@ pub(super) struct OpenAiError {
     error: ErrorBody,
 }
 
+/// What may become of a request for a generation instead of an answer.
+#[derive(IntoResponses)]
+pub(super) enum Refused {
+    /// a field means nothing, or the prompt is too long
+    #[response(status = 400)]
+    Invalid(OpenAiError),
+    /// no key, or a wrong one
+    #[response(status = 401)]
+    Unauthorized(OpenAiError),
+    /// another model is named
+    #[response(status = 404)]
+    NotFound(OpenAiError),
+    /// it took too long
+    #[response(status = 408)]
+    Timeout(OpenAiError),
+    /// the body is too large
+    #[response(status = 413)]
+    TooLarge(OpenAiError),
+    /// the body is not JSON
+    #[response(status = 415)]
+    MediaType(OpenAiError),
+    /// too much is under way; try again after `Retry-After` seconds
+    #[response(status = 429)]
+    Overloaded(OpenAiError),
+    /// the generation failed
+    #[response(status = 500)]
+    Failed(OpenAiError),
+    /// the model loads, or the server ends
+    #[response(status = 503)]
+    Unavailable(OpenAiError),
+}
+
 /// Answer a conversation
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", request_body = ChatCompletionRequest, responses(
     (status = 200, content(
         (ChatCompletion = "application/json"),
         (Frame = "text/event-stream"),
     ), description = "the answer; with `stream`, chunks of it"),
-    (status = 400, description = "a field means nothing, or the prompt is too long", body = OpenAiError),
-    (status = 401, description = "no key, or a wrong one", body = OpenAiError),
-    (status = 404, description = "another model is named", body = OpenAiError),
-    (status = 408, description = "it took too long", body = OpenAiError),
-    (status = 413, description = "the body is too large", body = OpenAiError),
-    (status = 415, description = "the body is not JSON", body = OpenAiError),
-    (status = 429, description = "too much is under way; try again after `Retry-After` seconds", body = OpenAiError),
-    (status = 500, description = "the generation failed", body = OpenAiError),
-    (status = 503, description = "the model loads, or the server ends", body = OpenAiError),
+    Refused,
 ))]
 pub(super) fn chat_completions() {}
 
@@ -334,15 +358,7 @@ pub(super) fn chat_completions() {}
         (Completion = "application/json"),
         (Frame = "text/event-stream"),
     ), description = "the completions; with `stream`, chunks of them"),
-    (status = 400, description = "a field means nothing, or the prompt is too long", body = OpenAiError),
-    (status = 401, description = "no key, or a wrong one", body = OpenAiError),
-    (status = 404, description = "another model is named", body = OpenAiError),
-    (status = 408, description = "it took too long", body = OpenAiError),
-    (status = 413, description = "the body is too large", body = OpenAiError),
-    (status = 415, description = "the body is not JSON", body = OpenAiError),
-    (status = 429, description = "too much is under way; try again after `Retry-After` seconds", body = OpenAiError),
-    (status = 500, description = "the generation failed", body = OpenAiError),
-    (status = 503, description = "the model loads, or the server ends", body = OpenAiError),
+    Refused,
 ))]
 pub(super) fn completions() {}
 

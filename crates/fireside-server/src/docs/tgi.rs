@@ -1,7 +1,7 @@
 //! TGI's routes, and those for tokens.
 
 use serde::Serialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use super::openai::{Frame, Message, OneOrMany};
 
@@ -177,83 +177,102 @@ pub(super) struct ChatTokenized {
     templated_text: String,
 }
 
+/// What may become of a request for a generation instead of an answer.
+#[derive(IntoResponses)]
+pub(super) enum Generating {
+    /// no key, or a wrong one
+    #[response(status = 401)]
+    Unauthorized(TgiError),
+    /// it took too long
+    #[response(status = 408)]
+    Timeout(TgiError),
+    /// the body is too large
+    #[response(status = 413)]
+    TooLarge(TgiError),
+    /// the body is not JSON
+    #[response(status = 415)]
+    MediaType(TgiError),
+    /// a field means nothing, or the prompt is too long
+    #[response(status = 422)]
+    Invalid(TgiError),
+    /// the generation failed
+    #[response(status = 424)]
+    Failed(TgiError),
+    /// too much is under way; try again after `Retry-After` seconds
+    #[response(status = 429)]
+    Overloaded(TgiError),
+    /// the model loads, or the server ends
+    #[response(status = 503)]
+    Unavailable(TgiError),
+}
+
+/// What may become of a request for tokens or their text instead of an answer.
+#[derive(IntoResponses)]
+pub(super) enum Translating {
+    /// no key, or a wrong one
+    #[response(status = 401)]
+    Unauthorized(TgiError),
+    /// the body did not come in time
+    #[response(status = 408)]
+    Timeout(TgiError),
+    /// the body is too large
+    #[response(status = 413)]
+    TooLarge(TgiError),
+    /// the body is not JSON
+    #[response(status = 415)]
+    MediaType(TgiError),
+    /// a field means nothing
+    #[response(status = 422)]
+    Invalid(TgiError),
+    /// too much is under way; try again after `Retry-After` seconds
+    #[response(status = 429)]
+    Overloaded(TgiError),
+    /// the model loads, or the server ends
+    #[response(status = 503)]
+    Unavailable(TgiError),
+}
+
 /// Generate, in a stream or not
 #[utoipa::path(post, path = "/", tag = "tgi", request_body = GenerateRequest, responses(
     (status = 200, content(
         (Vec<Generated> = "application/json"),
         (Frame = "text/event-stream"),
     ), description = "a list of one; with `stream`, a token in each event"),
-    (status = 401, description = "no key, or a wrong one", body = TgiError),
-    (status = 408, description = "it took too long", body = TgiError),
-    (status = 413, description = "the body is too large", body = TgiError),
-    (status = 415, description = "the body is not JSON", body = TgiError),
-    (status = 422, description = "a field means nothing, or the prompt is too long", body = TgiError),
-    (status = 424, description = "the generation failed", body = TgiError),
-    (status = 429, description = "too much is under way", body = TgiError),
-    (status = 503, description = "the model loads, or the server ends", body = TgiError),
+    Generating,
 ))]
 pub(super) fn switch() {}
 
 /// Generate
 #[utoipa::path(post, path = "/generate", tag = "tgi", params(PipelineQuery), request_body = GenerateRequest, responses(
     (status = 200, body = Generated),
-    (status = 401, description = "no key, or a wrong one", body = TgiError),
-    (status = 408, description = "it took too long", body = TgiError),
-    (status = 413, description = "the body is too large", body = TgiError),
-    (status = 415, description = "the body is not JSON", body = TgiError),
-    (status = 422, description = "a field means nothing, or the prompt is too long", body = TgiError),
-    (status = 424, description = "the generation failed", body = TgiError),
-    (status = 429, description = "too much is under way", body = TgiError),
-    (status = 503, description = "the model loads, or the server ends", body = TgiError),
+    Generating,
 ))]
 pub(super) fn generate() {}
 
 /// Generate in a stream: a token in each event, the whole text in the last one
 #[utoipa::path(post, path = "/generate_stream", tag = "tgi", request_body = GenerateRequest, responses(
     (status = 200, content_type = "text/event-stream", body = Frame),
-    (status = 401, description = "no key, or a wrong one", body = TgiError),
-    (status = 408, description = "it took too long", body = TgiError),
-    (status = 413, description = "the body is too large", body = TgiError),
-    (status = 415, description = "the body is not JSON", body = TgiError),
-    (status = 422, description = "a field means nothing, or the prompt is too long", body = TgiError),
-    (status = 424, description = "the generation failed", body = TgiError),
-    (status = 429, description = "too much is under way", body = TgiError),
-    (status = 503, description = "the model loads, or the server ends", body = TgiError),
+    Generating,
 ))]
 pub(super) fn generate_stream() {}
 
 /// The tokens of a text
 #[utoipa::path(post, path = "/tokenize", tag = "tokens", request_body = TokenizeRequest, responses(
     (status = 200, body = Tokenized),
-    (status = 401, description = "no key, or a wrong one", body = TgiError),
-    (status = 408, description = "the body did not come in time", body = TgiError),
-    (status = 413, description = "the body is too large", body = TgiError),
-    (status = 415, description = "the body is not JSON", body = TgiError),
-    (status = 422, description = "a field means nothing", body = TgiError),
-    (status = 503, description = "the model loads, or the server ends", body = TgiError),
+    Translating,
 ))]
 pub(super) fn tokenize() {}
 
 /// The text of tokens
 #[utoipa::path(post, path = "/detokenize", tag = "tokens", request_body = DetokenizeRequest, responses(
     (status = 200, body = Detokenized),
-    (status = 401, description = "no key, or a wrong one", body = TgiError),
-    (status = 408, description = "the body did not come in time", body = TgiError),
-    (status = 413, description = "the body is too large", body = TgiError),
-    (status = 415, description = "the body is not JSON", body = TgiError),
-    (status = 422, description = "a field means nothing", body = TgiError),
-    (status = 503, description = "the model loads, or the server ends", body = TgiError),
+    Translating,
 ))]
 pub(super) fn detokenize() {}
 
 /// A conversation in the model's template, and its tokens
 #[utoipa::path(post, path = "/chat_tokenize", tag = "tokens", request_body = ChatTokenizeRequest, responses(
     (status = 200, body = ChatTokenized),
-    (status = 401, description = "no key, or a wrong one", body = TgiError),
-    (status = 408, description = "the body did not come in time", body = TgiError),
-    (status = 413, description = "the body is too large", body = TgiError),
-    (status = 415, description = "the body is not JSON", body = TgiError),
-    (status = 422, description = "a field means nothing", body = TgiError),
-    (status = 503, description = "the model loads, or the server ends", body = TgiError),
+    Translating,
 ))]
 pub(super) fn chat_tokenize() {}
