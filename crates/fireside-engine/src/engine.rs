@@ -243,6 +243,11 @@ impl<E: Executor> Engine<E> {
         &self.config
     }
 
+    /// Sets how many tokens may wait, for an owner that knows it only once it has the engine's sizes.
+    pub fn set_max_waiting_tokens(&mut self, tokens: usize) {
+        self.config.max_waiting_tokens = tokens;
+    }
+
     /// The tokens that end a generation: those of the tokenizer and of the generation defaults.
     pub fn eos_tokens(&self) -> &[u32] {
         &self.eos
@@ -264,14 +269,21 @@ impl<E: Executor> Engine<E> {
         if !plan.chunks.is_empty() {
             let step = self.build(&plan);
             let rows: usize = step.chunks.iter().map(|chunk| chunk.rows.len()).sum();
-            let selected = match self.executor.step(&step).await {
+            let began = Instant::now();
+            let outcome = self.executor.step(&step).await;
+            let came = Instant::now();
+            self.stats.forward += came - began;
+            let selected = match outcome {
                 Ok(selected) => {
                     check_results(&step, &selected, rows, self.limits.vocab).map(|()| selected)
                 }
                 Err(error) => Err(error),
             };
             match selected {
-                Ok(selected) => self.take(&plan, selected, &mut events),
+                Ok(selected) => {
+                    self.take(&plan, selected, &mut events);
+                    self.stats.selection += came.elapsed();
+                }
                 Err(source) => return Err(self.abandon(source)),
             }
         }

@@ -200,6 +200,10 @@ pub struct EngineStats {
     pub prefix_queries: u64,
     /// Those of them that were in the cache: the sum of [`RequestStats::cached_tokens`].
     pub prefix_hits: u64,
+    /// Time that the executor took for all steps.
+    pub forward: Duration,
+    /// Time to make tokens and texts of what it gave.
+    pub selection: Duration,
     /// Sum of [`RequestStats::fallbacks`].
     pub fallbacks: u64,
     /// Sum of [`RequestStats::preemptions`].
