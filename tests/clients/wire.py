@@ -9,7 +9,7 @@ JSON = ("content-type", "application/json")
 
 
 def head(method, path, *headers):
-    lines = [f"{method} {path} HTTP/1.1", "host: test"]
+    lines = [f"{method} {path} HTTP/1.1", "host: localhost"]
     lines += [f"{name}: {value}" for name, value in headers]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 

@@ -23,6 +23,8 @@ pub struct ChatRequest {
     pub include_usage: bool,
     /// Go on with the last message instead of answering it.
     pub continue_final_message: bool,
+    /// Begin the answer as the template does; true unless a message is to be continued.
+    pub add_generation_prompt: bool,
     /// Variables for the chat template.
     pub template_variables: Map<String, Value>,
 }
@@ -56,7 +58,8 @@ impl ChatRequest {
         };
         let (stream, include_usage) = streaming(&fields)?;
         let continue_final_message = fields.flag("continue_final_message")?.unwrap_or(false);
-        if continue_final_message && fields.flag("add_generation_prompt")? == Some(true) {
+        let add_generation_prompt = fields.flag("add_generation_prompt")?;
+        if continue_final_message && add_generation_prompt == Some(true) {
             return Err(ApiError::invalid(
                 "continue_final_message",
                 "continue_final_message and add_generation_prompt exclude each other",
@@ -94,6 +97,7 @@ impl ChatRequest {
             stream,
             include_usage,
             continue_final_message,
+            add_generation_prompt: add_generation_prompt.unwrap_or(!continue_final_message),
             template_variables,
         })
     }
@@ -102,41 +106,77 @@ impl ChatRequest {
     ///
     /// # Errors
     ///
-    /// A model without a template, or a conversation that its template refuses.
+    /// Those of [`prompt`](Self::prompt).
     pub fn to_engine(
         &self,
         tokenizer: &Tokenizer,
         template: Option<&ChatTemplate>,
     ) -> Result<Request, ApiError> {
+        let (_, tokens) = self.prompt(tokenizer, template)?;
+        Ok(Request::new(tokens).with_params(self.params.clone()))
+    }
+
+    /// The conversation in the model's template, and its tokens.
+    ///
+    /// # Errors
+    ///
+    /// A model without a template, or a conversation that its template refuses.
+    pub fn prompt(
+        &self,
+        tokenizer: &Tokenizer,
+        template: Option<&ChatTemplate>,
+    ) -> Result<(String, Vec<u32>), ApiError> {
         let template = template.ok_or(fireside_tokenizer::Error::NoChatTemplate)?;
-        let mut input = ChatInput::new(&self.messages);
-        input.extra = self.template_variables.clone();
-        input.add_generation_prompt = !self.continue_final_message;
-        let mut text = template.render(&input)?;
-        if self.continue_final_message {
-            text.truncate(self.end_of_final_message(&text)?);
-        }
+        let text = if self.continue_final_message {
+            self.continued(template)?
+        } else {
+            template.render(&self.input(&self.messages))?
+        };
         // The template writes the special tokens itself.
-        let prompt = tokenizer.encode(&text, false)?;
-        Ok(Request::new(prompt).with_params(self.params.clone()))
+        let tokens = tokenizer.encode(&text, false)?;
+        Ok((text, tokens))
+    }
+
+    fn input<'a>(&self, messages: &'a [Value]) -> ChatInput<'a> {
+        let mut input = ChatInput::new(messages);
+        input.extra = self.template_variables.clone();
+        input.add_generation_prompt = self.add_generation_prompt;
+        input
+    }
+
+    /// The conversation until the last message's content ends, without what the template writes after
+    /// it, which would end the message. Where the content ends is seen by a mark after it: the content
+    /// itself may also be found in what follows.
+    fn continued(&self, template: &ChatTemplate) -> Result<String, ApiError> {
+        let refused = |reason: &str| {
+            ApiError::invalid(
+                "continue_final_message",
+                format!("continue_final_message needs a last message with content{reason}"),
+            )
+        };
+        let mut messages = self.messages.clone();
+        let last = messages.last_mut().and_then(|m| m.get_mut("content"));
+        let Some(Value::String(content)) = last else {
+            return Err(refused(""));
+        };
+        content.push_str(MARK);
+        let mut text = template.render(&self.input(&messages))?;
+        let bare = MARK.trim_end();
+        let at = text.rfind(bare);
+        let at = at.ok_or_else(|| refused(" that the chat template writes as it is"))?;
+        // A template that trims contents has trimmed the mark's blank, and would the content's.
+        let trims = text.get(at..).is_none_or(|rest| !rest.starts_with(MARK));
+        text.truncate(at);
+        if trims {
+            text.truncate(text.trim_end().len());
+        }
+        Ok(text)
     }
 }
 
-impl ChatRequest {
-    /// Where the last message's content ends in the rendered conversation: what a template writes
-    /// after it would end the message.
-    fn end_of_final_message(&self, text: &str) -> Result<usize, ApiError> {
-        let content = self.messages.last().and_then(|m| m["content"].as_str());
-        let content = content.unwrap_or_default().trim_end();
-        let at = text.rfind(content).filter(|_| !content.is_empty());
-        at.map(|at| at + content.len()).ok_or_else(|| {
-            ApiError::invalid(
-                "continue_final_message",
-                "continue_final_message needs a last message whose content the chat template keeps as it is",
-            )
-        })
-    }
-}
+/// What stands after the last message's content while it is rendered: a text that no template
+/// writes by itself, and a blank that some take away.
+const MARK: &str = "fireside-7f3a-end ";
 
 /// A message with a role and, where its content comes in parts, their text.
 fn message_of(index: usize, message: Value) -> Result<Value, ApiError> {
@@ -283,6 +323,66 @@ mod tests {
         let error = read("{").unwrap_err();
         assert!(error.message.starts_with("the body is not valid json"));
         assert_eq!(error.body()["error"]["type"], "invalid_request_error");
+    }
+
+    const CHATML: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+         {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+    /// The prompt of a conversation with this last message, in a template.
+    fn continued(template: &str, content: &str) -> Result<String, ApiError> {
+        let nothing: [(&str, &str); 0] = [];
+        let template = ChatTemplate::new(template, nothing).unwrap();
+        let mut request = read(&hi(r#", "continue_final_message": true"#)).unwrap();
+        let last = serde_json::json!({"role": "assistant", "content": content});
+        request.messages.push(last);
+        request.continued(&template)
+    }
+
+    #[test]
+    fn a_message_is_continued_where_its_content_ends_whatever_it_says() {
+        let front = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n";
+        for content in [
+            "The",
+            "end",
+            "im",
+            "<|im_end|>",
+            "|",
+            ">",
+            "\n",
+            "n",
+            "assistant",
+            "hi",
+            "",
+            "fireside-7f3a-end",
+            "好 ",
+            "a\n\n",
+        ] {
+            let text = continued(CHATML, content).unwrap();
+            assert_eq!(text, format!("{front}{content}"));
+        }
+        let trimming = CHATML.replace("m.content", "m.content | trim");
+        for (content, kept) in [("The ", "The"), ("im\n", "im"), ("a b", "a b")] {
+            let text = continued(&trimming, content).unwrap();
+            assert_eq!(text, format!("{front}{kept}"));
+        }
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_continued_is_refused() {
+        let roles = "{% for m in messages %}{{ m.role }}{% endfor %}";
+        let error = continued(roles, "The").unwrap_err();
+        assert_eq!(error.param.as_deref(), Some("continue_final_message"));
+        assert_eq!(
+            error.message,
+            "continue_final_message needs a last message with content that the chat template writes as it is"
+        );
+        let error = read(&hi(
+            r#", "continue_final_message": true, "add_generation_prompt": true"#,
+        ));
+        assert_eq!(
+            error.unwrap_err().message,
+            "continue_final_message and add_generation_prompt exclude each other"
+        );
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub enum ErrorKind {
     InvalidRequest,
     /// No key, or a wrong one.
     Unauthorized,
+    /// It comes from where nothing may come from.
+    Forbidden,
     /// There is no such model, or no such path.
     NotFound,
     /// The path exists, but not for this method.
@@ -35,6 +37,7 @@ impl ErrorKind {
         match self {
             Self::InvalidRequest => 400,
             Self::Unauthorized => 401,
+            Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
@@ -53,6 +56,7 @@ impl ErrorKind {
                 "invalid_request_error"
             }
             Self::Unauthorized => "authentication_error",
+            Self::Forbidden => "permission_error",
             Self::NotFound => "not_found_error",
             Self::Timeout => "timeout_error",
             Self::Overloaded => "overloaded_error",
@@ -74,6 +78,8 @@ pub struct ApiError {
     pub param: Option<String>,
     /// A name that programs can tell it by.
     pub code: Option<&'static str>,
+    /// Seconds after which the same request may be taken, where that is known.
+    pub retry_after: Option<u64>,
 }
 
 impl ApiError {
@@ -84,6 +90,7 @@ impl ApiError {
             message: message.into(),
             param: Some(param.into()),
             code: None,
+            retry_after: None,
         }
     }
 
@@ -94,6 +101,7 @@ impl ApiError {
             message: message.into(),
             param: None,
             code: None,
+            retry_after: None,
         }
     }
 
@@ -146,6 +154,7 @@ impl From<EngineError> for ApiError {
             message,
             param: param.map(str::to_owned),
             code,
+            retry_after: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What every handler has: the settings, the way to the engine, and the gate before it.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use fireside_engine::{DEFAULT_MAX_NEW_TOKENS, Event, Request};
@@ -23,6 +23,8 @@ pub(crate) struct App {
     pub(crate) places: Arc<Semaphore>,
     /// One for each request that may be translated at once, to tokens or from them.
     pub(crate) translations: Arc<Semaphore>,
+    /// One for each byte of a body that may be in memory.
+    pub(crate) bodies: Arc<Semaphore>,
     /// When the server started, in seconds since 1970.
     pub(crate) started: u64,
 }
@@ -65,11 +67,14 @@ impl App {
         let permit = permit.map_err(|_| {
             self.shared.metrics.rejected("concurrency");
             let most = self.options.max_concurrent_requests;
-            ApiError::new(
-                ErrorKind::Overloaded,
-                format!("Model is overloaded: {most} requests are under way; try again later"),
-            )
-            .with_code("overloaded")
+            ApiError {
+                retry_after: Some(self.queue_lasts()),
+                ..ApiError::new(
+                    ErrorKind::Overloaded,
+                    format!("Model is overloaded: {most} requests are under way; try again later"),
+                )
+                .with_code("overloaded")
+            }
         })?;
         let arrived = Instant::now();
         Ok(Entry {
@@ -78,6 +83,13 @@ impl App {
             id,
             arrived,
         })
+    }
+
+    /// Seconds that what waits will last at the present pace.
+    fn queue_lasts(&self) -> u64 {
+        let pace = self.shared.pace.lock();
+        let pace = *pace.unwrap_or_else(PoisonError::into_inner);
+        pace.lasts(self.shared.metrics.waiting())
     }
 
     /// Lets a request in that needs no generation, but whose answer may be many times its size.
@@ -250,7 +262,13 @@ impl App {
         self.jobs.try_send(job).map_err(|_| ended())?;
         let deadline = time::Instant::from_std(entry.arrived + self.options.request_timeout);
         match time::timeout_at(deadline, outcome).await {
-            Ok(Ok(outcome)) => outcome.inspect_err(|error| self.count_refusal(error))?,
+            Ok(Ok(outcome)) => outcome.map_err(|mut error| {
+                self.count_refusal(&error);
+                if error.kind == ErrorKind::Overloaded {
+                    error.retry_after = Some(self.queue_lasts());
+                }
+                error
+            })?,
             Ok(Err(_)) => return Err(ended()),
             Err(_) => return Err(self.too_slow()),
         }

@@ -25,6 +25,7 @@ mod docs;
 mod http;
 mod metrics;
 mod options;
+mod pace;
 mod prepare;
 mod routes;
 mod site;
@@ -35,7 +36,7 @@ mod trace;
 mod worker;
 
 use std::io;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -68,7 +69,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The system has no thread left, or a setting is 0 that may not be.
+    /// The system has no thread left, a setting is 0 that may not be, or all bodies together may be
+    /// smaller than one.
     pub fn start<E: Executor + 'static>(
         options: Options,
         load: impl FnMut() -> Result<Loaded<E>, String> + Send + 'static,
@@ -82,12 +84,20 @@ impl Server {
             let message = format!("{name} is 0; expected at least 1");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
+        let (one, all) = (options.payload_limit, options.payload_total_limit());
+        if all < one {
+            let message = format!(
+                "payload_total_limit is {all}; expected at least payload_limit, which is {one}"
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
         let metrics = Metrics::new(&options.model).map_err(io::Error::other)?;
         let shared = Arc::new(Shared {
             status: Status::new(),
             metrics,
             facts: RwLock::new(None),
             failure: watch::Sender::new(None),
+            pace: Mutex::default(),
         });
         let most = options.max_concurrent_requests.min(Semaphore::MAX_PERMITS);
         let (jobs, receiver) = mpsc::channel(most);
@@ -102,6 +112,7 @@ impl Server {
             app: Arc::new(App {
                 places: Arc::new(Semaphore::new(most)),
                 translations: Arc::new(Semaphore::new(TRANSLATIONS)),
+                bodies: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))),
                 options,
                 shared,
                 jobs,
@@ -127,7 +138,8 @@ impl Server {
     ///
     /// None once it listens; the listener is the caller's.
     pub async fn serve(&self, listener: TcpListener, stop: mpsc::Receiver<()>) -> io::Result<()> {
-        let router = routes::router(Arc::clone(&self.app));
+        let address = listener.local_addr().ok().map(|address| address.ip());
+        let router = routes::router(Arc::clone(&self.app), address);
         http::listen::serve(listener, router, Arc::clone(&self.app), stop).await
     }
 }

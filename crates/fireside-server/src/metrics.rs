@@ -44,6 +44,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     tgi: Tgi,
     vllm: Vllm,
+    slow_readers: IntCounterVec,
 }
 
 #[derive(Debug)]
@@ -51,6 +52,8 @@ struct Tgi {
     queue_size: IntGauge,
     batch_size: IntGauge,
     batch_tokens: IntGauge,
+    most_tokens: IntGauge,
+    concat: IntCounterVec,
     requests: IntCounter,
     successes: IntCounter,
     failures: IntCounterVec,
@@ -68,6 +71,8 @@ struct Tgi {
     skipped: Histogram,
     next_size: Histogram,
     forward: prometheus::HistogramVec,
+    decode: prometheus::HistogramVec,
+    filter: prometheus::HistogramVec,
     batch_inference: prometheus::HistogramVec,
 }
 
@@ -173,6 +178,15 @@ impl Tgi {
                 "tgi_batch_current_max_tokens",
                 "Positions of the KV cache that running sequences hold",
             )?,
+            most_tokens: make.gauge("tgi_batch_max_total_tokens", "Positions of the KV cache")?,
+            concat: make.counters(
+                (
+                    "tgi_batch_concat",
+                    "Steps in which sequences began beside others that ran",
+                ),
+                "reason",
+                &["chunking"],
+            )?,
             requests: make.counter("tgi_request_count", "Requests received")?,
             successes: make.counter("tgi_request_success", "Requests answered to their ends")?,
             failures: make.counters(
@@ -243,7 +257,18 @@ impl Tgi {
                 TOKENS,
             )?,
             next_size: make.histogram("tgi_batch_next_size", "Sequences of a step", SEQUENCES)?,
-            forward: methods("tgi_batch_forward_duration", "Seconds of a step")?,
+            forward: methods(
+                "tgi_batch_forward_duration",
+                "Seconds of a step on the device",
+            )?,
+            decode: methods(
+                "tgi_batch_decode_duration",
+                "Seconds to make tokens and texts of what the device gave",
+            )?,
+            filter: methods(
+                "tgi_batch_filter_duration",
+                "Seconds to hand a step's tokens on and to end what is done",
+            )?,
             batch_inference: methods("tgi_batch_inference_duration", "Seconds of a step")?,
         })
     }
@@ -297,7 +322,7 @@ impl Vllm {
                     "Requests not taken, and why",
                 ),
                 "reason",
-                &["concurrency", "queue_full"],
+                &["concurrency", "queue_full", "payload"],
             )?,
             first_token: make.histogram(
                 "vllm:time_to_first_token_seconds",
@@ -360,7 +385,20 @@ impl Metrics {
         };
         make.gauge("fireside_build_info", "What is running; always 1")?
             .set(1);
+        let plain = Maker {
+            registry: registry.clone(),
+            labels: HashMap::new(),
+        };
+        let slow_readers = plain.counters(
+            (
+                "fireside_slow_readers_total",
+                "Clients that read too slowly, and what they lost",
+            ),
+            "lost",
+            &["request", "connection"],
+        )?;
         Ok(Self {
+            slow_readers,
             tgi: Tgi::new(&registry)?,
             vllm: Vllm::new(&registry, model)?,
             registry,
@@ -386,6 +424,11 @@ impl Metrics {
     pub(crate) fn rejected(&self, reason: &str) {
         self.failed("overloaded");
         self.vllm.rejections.with_label_values(&[reason]).inc();
+    }
+
+    /// A client read so slowly that it lost its `request` or its `connection`.
+    pub(crate) fn slow_reader(&self, lost: &str) {
+        self.slow_readers.with_label_values(&[lost]).inc();
     }
 
     /// A body became tokens.
@@ -458,23 +501,35 @@ impl Metrics {
         failures.with_label_values(&[method(waiting)]).inc();
     }
 
-    /// A step came to its end, between these two states of the engine.
-    pub(crate) fn stepped(&self, duration: Duration, before: &EngineStats, after: &EngineStats) {
+    /// A step came to its end, between these two states of the engine, and its tokens were handed on.
+    pub(crate) fn stepped(
+        &self,
+        duration: Duration,
+        handing_on: Duration,
+        before: &EngineStats,
+        after: &EngineStats,
+    ) {
         let prompt = after.prefill_tokens.saturating_sub(before.prefill_tokens);
         let generated = after
             .generated_tokens
             .saturating_sub(before.generated_tokens);
         let method = method(prompt > 0);
-        let seconds = duration.as_secs_f64();
         self.tgi.batch_successes.with_label_values(&[method]).inc();
-        self.tgi
-            .forward
-            .with_label_values(&[method])
-            .observe(seconds);
-        self.tgi
-            .batch_inference
-            .with_label_values(&[method])
-            .observe(seconds);
+        for (histogram, time) in [
+            (
+                &self.tgi.forward,
+                after.forward.saturating_sub(before.forward),
+            ),
+            (
+                &self.tgi.decode,
+                after.selection.saturating_sub(before.selection),
+            ),
+            (&self.tgi.filter, handing_on),
+            (&self.tgi.batch_inference, duration + handing_on),
+        ] {
+            let histogram = histogram.with_label_values(&[method]);
+            histogram.observe(time.as_secs_f64());
+        }
         self.tgi
             .next_size
             .observe(before.running.max(after.running) as f64);
@@ -482,6 +537,9 @@ impl Metrics {
         self.vllm.generation_tokens.inc_by(generated);
         let queries = after.prefix_queries.saturating_sub(before.prefix_queries);
         let hits = after.prefix_hits.saturating_sub(before.prefix_hits);
+        if queries > 0 && before.running > 0 {
+            self.tgi.concat.with_label_values(&["chunking"]).inc();
+        }
         self.vllm.prefix_queries.inc_by(queries);
         self.vllm.prefix_hits.inc_by(hits);
         self.vllm.cached_tokens.inc_by(hits);
@@ -498,11 +556,18 @@ impl Metrics {
         self.tgi.queue_size.set(whole(stats.waiting));
         self.tgi.batch_size.set(whole(stats.running));
         self.tgi.batch_tokens.set(whole(held.saturating_mul(block)));
+        let most = stats.total_blocks.saturating_mul(block);
+        self.tgi.most_tokens.set(whole(most));
         self.vllm.waiting.set(whole(stats.waiting));
         self.vllm.running.set(whole(stats.running));
         let share = held as f64 / stats.total_blocks.max(1) as f64;
         self.vllm.cache.set(share);
         self.vllm.cache_old.set(share);
+    }
+
+    /// Sequences that wait, as last told.
+    pub(crate) fn waiting(&self) -> usize {
+        usize::try_from(self.tgi.queue_size.get()).unwrap_or_default()
     }
 
     /// All metrics in Prometheus' text format.

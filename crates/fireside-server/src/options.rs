@@ -23,6 +23,9 @@ pub struct Options {
     pub max_client_batch_size: usize,
     /// Most bytes of a body.
     pub payload_limit: usize,
+    /// Most bytes of all bodies that are being read; as many as 32 of the largest by default. More are
+    /// answered with 429.
+    pub payload_total_limit: Option<usize>,
     /// How long a request may take, from its body until its last token.
     pub request_timeout: Duration,
     /// How long requests that are under way may take once the server is told to end.
@@ -40,7 +43,8 @@ pub struct Options {
     pub stuck_after: Duration,
     /// Keys of which a client must have one; without any, none is asked for.
     pub api_keys: Vec<String>,
-    /// Origins whose pages may call; `*` for all.
+    /// Origins whose pages may call; `*` for all. Without keys a page of another origin is refused,
+    /// and on a loopback address any name but `localhost` and those of these origins.
     pub cors_allow_origin: Vec<String>,
     /// A folder with the demo page, for browsers that ask for `/`; without it they get a page that
     /// says what is served.
@@ -53,6 +57,9 @@ pub struct Options {
 /// `InferenceClient` for a model that is an address.
 const ANY: [&str; 2] = ["tgi", "dummy"];
 
+/// The largest bodies that may be read at once, where nothing else is set.
+const BODIES: usize = 32;
+
 impl Options {
     /// The defaults, for a model of this name.
     pub fn new(model: impl Into<String>) -> Self {
@@ -64,6 +71,7 @@ impl Options {
             max_total_tokens: None,
             max_client_batch_size: 32,
             payload_limit: 2_000_000,
+            payload_total_limit: None,
             request_timeout: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(30),
             read_timeout: Duration::from_secs(15),
@@ -76,6 +84,12 @@ impl Options {
             web_root: None,
             tls: None,
         }
+    }
+
+    /// Most bytes of all bodies that are being read.
+    pub(crate) fn payload_total_limit(&self) -> usize {
+        let most = self.payload_total_limit;
+        most.unwrap_or_else(|| self.payload_limit.saturating_mul(BODIES))
     }
 
     /// Whether a client that gives this name means the model.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use fireside_engine::{Engine, EngineStats, Error as EngineError, Event, Executor, ExecutorError};
@@ -18,16 +18,22 @@ use fireside_tokenizer::{ChatTemplate, Tokenizer};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::metrics::Metrics;
+use crate::pace::Pace;
 use crate::status::Status;
 use crate::trace::Generation;
 
 /// Losses of the device in a row, without a step between them, after which the engine gives up.
 const REBUILDS: usize = 3;
 
+/// How many times as many tokens may wait as the KV cache has positions, where no bound is set: what
+/// waits is run in about so many rounds.
+const QUEUED_CACHES: usize = 4;
+
 /// What loading gives: an engine, and what front ends need besides.
 #[derive(Debug)]
 pub struct Loaded<E> {
-    /// The engine, with its model on its device.
+    /// The engine, with its model on its device. Where its `max_waiting_tokens` has no bound, it gets
+    /// one: four times what the KV cache holds.
     pub engine: Engine<E>,
     /// The model's chat template, where it has one.
     pub template: Option<ChatTemplate>,
@@ -84,6 +90,8 @@ pub(crate) struct Shared {
     pub(crate) facts: RwLock<Option<Arc<Facts>>>,
     /// Why the first loading failed.
     pub(crate) failure: watch::Sender<Option<String>>,
+    /// How fast sequences end.
+    pub(crate) pace: Mutex<Pace>,
 }
 
 /// Loads, serves and, after a loss of the device, loads again, until no handler is left.
@@ -97,7 +105,7 @@ pub(crate) fn run<E: Executor>(
     loop {
         let loaded = catch_unwind(AssertUnwindSafe(&mut load))
             .unwrap_or_else(|_| Err("loading the model panicked".into()));
-        let loaded = match loaded {
+        let mut loaded = match loaded {
             Ok(loaded) => loaded,
             Err(reason) => {
                 tracing::error!(%reason, "the model could not be loaded");
@@ -109,6 +117,7 @@ pub(crate) fn run<E: Executor>(
             }
         };
         first = false;
+        bound_queue(&mut loaded.engine);
         publish(&loaded, shared);
         shared.status.ready();
         tracing::info!(device = %loaded.device, "ready");
@@ -136,6 +145,14 @@ pub(crate) fn run<E: Executor>(
             shared.status.dead(reason);
             return reject_all(jobs, shared);
         }
+    }
+}
+
+/// Bounds the tokens that may wait by what the KV cache holds, where there is no bound.
+fn bound_queue<E: Executor>(engine: &mut Engine<E>) {
+    if engine.config().max_waiting_tokens == usize::MAX {
+        let positions = engine.limits().blocks.saturating_mul(BLOCK);
+        engine.set_max_waiting_tokens(positions.saturating_mul(QUEUED_CACHES));
     }
 }
 
@@ -322,11 +339,15 @@ impl<E: Executor> Worker<'_, E> {
                 return Err(reason.into());
             }
         };
-        let after = self.engine.stats();
-        self.shared
-            .metrics
-            .stepped(began.elapsed(), &before, &after);
+        let (took, after) = (began.elapsed(), self.engine.stats());
+        let ended = events.iter().filter(|event| event.is_end()).count();
+        let pace = self.shared.pace.lock();
+        pace.unwrap_or_else(PoisonError::into_inner)
+            .step(took, ended);
+        let came = Instant::now();
         self.deliver(events);
+        let metrics = &self.shared.metrics;
+        metrics.stepped(took, came.elapsed(), &before, &after);
         Ok(())
     }
 
@@ -394,6 +415,7 @@ impl<E: Executor> Worker<'_, E> {
             } else {
                 failed = true;
                 tracing::warn!(request_id = %open.id, "the reader is too far behind, its request is cancelled");
+                self.shared.metrics.slow_reader("request");
                 Update::Failed(ApiError::new(
                     ErrorKind::Timeout,
                     "the answer was read too slowly, so it was cancelled",

@@ -41,14 +41,14 @@ impl Server {
     /// The answer to a request without a body.
     fn send(&self, head: &str) -> String {
         self.exchange(&format!(
-            "{head}\r\nhost: test\r\nconnection: close\r\n\r\n"
+            "{head}\r\nhost: localhost\r\nconnection: close\r\n\r\n"
         ))
     }
 
     fn post(&self, path: &str, headers: &str, body: &str) -> String {
         let length = body.len();
         self.exchange(&format!(
-            "POST {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}\
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\
              content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
         ))
     }

@@ -157,6 +157,24 @@ def a_reader_that_does_not_read_holds_nobody_up(setting):
     server.wait_until_idle()
 
 
+def pages_of_other_sites_are_turned_away(setting):
+    """What a browser would send for them without asking; nothing of it is generated."""
+    server = setting.server
+    before = server.metrics().value("tgi_request_count")
+    text = ("content-type", "text/plain")
+    for path in (COMPLETE, CHAT, "/", "/generate", "/generate?prompt=Hi", "/tokenize"):
+        for headers in ([("origin", "https://evil.example"), text], [("origin", "null")]):
+            reply = call(server, "POST", path, {"prompt": PROMPT, "inputs": PROMPT}, headers)
+            assert reply.status == 403, (path, reply.status)
+            assert "--cors-allow-origin" in reply.text(), reply.text()
+    rebound = b"GET /info HTTP/1.1\r\nhost: evil.example\r\n\r\n"
+    assert exchange(server, rebound).status == 403
+    assert server.metrics().value("tgi_request_count") == before
+    own = [JSON, ("origin", "http://localhost")]
+    body = {"prompt": PROMPT, "max_tokens": 1}
+    assert call(server, "POST", COMPLETE, body, own).status == 200
+
+
 def a_connection_is_used_again(setting):
     with setting.server.connect() as connection:
         body = encode({"prompt": PROMPT, "max_tokens": 1, "temperature": 0})
@@ -183,5 +201,6 @@ CHECKS = [
     requests_that_break_off,
     heads_and_bodies_that_do_not_come,
     a_reader_that_does_not_read_holds_nobody_up,
+    pages_of_other_sites_are_turned_away,
     a_connection_is_used_again,
 ]

@@ -116,6 +116,8 @@ pub(super) struct ChatCompletionRequest {
     stream_options: Option<StreamOptions>,
     /// Go on with the last message instead of answering it.
     continue_final_message: Option<bool>,
+    /// Begin the answer as the template does; true unless `continue_final_message` is.
+    add_generation_prompt: Option<bool>,
     /// Variables for the model's chat template.
     #[schema(value_type = Option<Object>)]
     chat_template_kwargs: Option<BTreeMap<String, String>>,
@@ -319,6 +321,9 @@ pub(super) enum Refused {
     /// no key, or a wrong one
     #[response(status = 401)]
     Unauthorized(OpenAiError),
+    /// it comes from a page of another site, or was sent to another's name
+    #[response(status = 403)]
+    Forbidden(OpenAiError),
     /// another model is named
     #[response(status = 404)]
     NotFound(OpenAiError),

@@ -31,14 +31,16 @@ pub(super) struct Info {
     max_batch_size: u64,
     /// Most sequences that wait.
     max_queued_requests: u64,
-    /// Most tokens of sequences that wait; null for no bound.
-    max_queued_tokens: Option<u64>,
+    /// Most tokens of sequences that wait.
+    max_queued_tokens: u64,
     /// Most prompts in one request.
     max_client_batch_size: u64,
     /// Most alternatives to a token that are told.
     max_top_n_tokens: u64,
     /// Most bytes of a body.
     payload_limit: u64,
+    /// Most bytes of all bodies that are being read.
+    payload_total_limit: u64,
     /// Seconds that a request may take.
     request_timeout: f64,
     /// Seconds that requests get once the server is told to end.

@@ -121,6 +121,7 @@ pub(super) struct PipelineQuery {
 pub(super) struct TokenizeRequest {
     inputs: Option<String>,
     prompt: Option<String>,
+    /// A conversation, with the fields of `/v1/chat/completions` that change its prompt.
     messages: Option<Vec<Message>>,
     content: Option<String>,
     add_special_tokens: Option<bool>,
@@ -168,6 +169,10 @@ pub(super) struct Detokenized {
 pub(super) struct ChatTokenizeRequest {
     #[schema(min_items = 1)]
     messages: Vec<Message>,
+    continue_final_message: Option<bool>,
+    add_generation_prompt: Option<bool>,
+    #[schema(value_type = Option<Object>)]
+    chat_template_kwargs: Option<std::collections::BTreeMap<String, String>>,
 }
 
 #[derive(ToSchema)]
@@ -183,6 +188,9 @@ pub(super) enum Generating {
     /// no key, or a wrong one
     #[response(status = 401)]
     Unauthorized(TgiError),
+    /// it comes from a page of another site, or was sent to another's name
+    #[response(status = 403)]
+    Forbidden(TgiError),
     /// it took too long
     #[response(status = 408)]
     Timeout(TgiError),
@@ -212,6 +220,9 @@ pub(super) enum Translating {
     /// no key, or a wrong one
     #[response(status = 401)]
     Unauthorized(TgiError),
+    /// it comes from a page of another site, or was sent to another's name
+    #[response(status = 403)]
+    Forbidden(TgiError),
     /// the body did not come in time
     #[response(status = 408)]
     Timeout(TgiError),

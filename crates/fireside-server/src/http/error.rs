@@ -5,8 +5,11 @@ use axum::response::{IntoResponse, Response};
 use fireside_openai::{ApiError, ErrorKind};
 use serde_json::{Value, json};
 
-/// Seconds after which a client may try again.
-const RETRY_AFTER: &str = "1";
+/// Seconds after which a client may try again where nothing says more.
+const RETRY_AFTER: u64 = 1;
+
+/// The code of an error whose request's body was not read to its end, for want of room.
+pub(crate) const BODIES_FULL: &str = "bodies_full";
 
 /// Whose error object a route gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,16 +97,21 @@ impl Dialect {
         let headers = response.headers_mut();
         match error.kind {
             ErrorKind::Overloaded | ErrorKind::Unavailable => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+                let seconds = error.retry_after.unwrap_or(RETRY_AFTER);
+                headers.insert(header::RETRY_AFTER, seconds.into());
             }
             ErrorKind::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            // What is left of the body is not read.
-            ErrorKind::TooLarge | ErrorKind::MediaType => {
-                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
             _ => {}
+        }
+        let unread = matches!(
+            error.kind,
+            ErrorKind::TooLarge | ErrorKind::MediaType | ErrorKind::Forbidden
+        );
+        if unread || error.code == Some(BODIES_FULL) {
+            // What is left of the body is not read.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
@@ -117,6 +125,7 @@ fn tgi_type(error: &ApiError) -> &'static str {
         ErrorKind::Server => "generation",
         ErrorKind::Timeout => "timeout",
         ErrorKind::Unauthorized => "authentication",
+        ErrorKind::Forbidden => "forbidden",
         ErrorKind::Unavailable => "unavailable",
         ErrorKind::NotFound | ErrorKind::MethodNotAllowed => "not_found",
         _ => "validation",
@@ -150,5 +159,11 @@ mod tests {
         assert_eq!(Dialect::OpenAi.body(&invalid)["error"]["param"], "n");
         let response = Dialect::Tgi.response(&overloaded);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        let later = ApiError {
+            retry_after: Some(17),
+            ..overloaded
+        };
+        let response = Dialect::OpenAi.response(&later);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "17");
     }
 }

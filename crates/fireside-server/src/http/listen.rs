@@ -1,5 +1,6 @@
 //! Accepts connections, and ends them without cutting an answer short.
 
+use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +48,7 @@ pub(crate) async fn serve(
         router,
         tls: app.options.tls.as_ref().map(Tls::acceptor),
         handshake: app.options.read_timeout,
-        write_timeout: app.options.write_timeout,
+        app: Arc::clone(&app),
     };
     let graceful = GracefulShutdown::new();
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
@@ -102,7 +103,7 @@ struct Http {
     router: Router,
     tls: Option<TlsAcceptor>,
     handshake: Duration,
-    write_timeout: Duration,
+    app: Arc<App>,
 }
 
 impl Http {
@@ -112,7 +113,7 @@ impl Http {
         let _ = stream.set_nodelay(true);
         // A reader that takes nothing holds its connection no longer than this.
         let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(self.write_timeout));
+        stream.set_write_timeout(Some(self.app.options.write_timeout));
         let stream = Box::pin(stream);
         let Some(tls) = &self.tls else {
             return self.serve(stream, watcher).await;
@@ -128,9 +129,28 @@ impl Http {
         let service = TowerToHyperService::new(self.router.clone());
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         if let Err(error) = watcher.watch(connection).await {
-            tracing::debug!(%error, "a connection broke");
+            if is_write_timeout(&error) {
+                tracing::warn!("a reader takes nothing, its connection is closed");
+                self.app.shared.metrics.slow_reader("connection");
+            } else {
+                tracing::debug!(%error, "a connection broke");
+            }
         }
     }
+}
+
+/// Whether a connection ended because nothing that was sent to it was taken. A head that does not come
+/// in time is an error of hyper's own, not of the stream.
+fn is_write_timeout(error: &hyper::Error) -> bool {
+    let mut inner = error.source();
+    while let Some(error) = inner {
+        let own = error.downcast_ref::<io::Error>();
+        if own.is_some_and(|own| own.kind() == io::ErrorKind::TimedOut) {
+            return true;
+        }
+        inner = error.source();
+    }
+    false
 }
 
 /// The wait for what is under way.

@@ -5,3 +5,4 @@ pub(crate) mod envelope;
 pub(crate) mod error;
 pub(crate) mod listen;
 pub(crate) mod sse;
+pub(crate) mod visitors;

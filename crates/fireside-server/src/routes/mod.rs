@@ -5,6 +5,7 @@ pub(crate) mod operations;
 mod tgi;
 mod tokens;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -19,11 +20,13 @@ use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use crate::app::App;
 use crate::http::envelope::{Keys, authorize, identify};
 use crate::http::error::Dialect;
+use crate::http::visitors::{Visitors, turn_away};
 use crate::{docs, site};
 
-/// All routes.
-pub(crate) fn router(app: Arc<App>) -> Router {
+/// All routes, for a server that listens on this address.
+pub(crate) fn router(app: Arc<App>, address: Option<IpAddr>) -> Router {
     let keys = Keys::new(&app.options.api_keys);
+    let visitors = Visitors::new(&app.options, address);
     let guarded = Router::new()
         .route("/v1/chat/completions", post(openai::chat))
         .route("/v1/completions", post(openai::completions))
@@ -39,7 +42,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/info", get(operations::info))
         .route("/version", get(operations::version))
         .merge(docs::router())
-        .route_layer(from_fn_with_state((Arc::clone(&app), keys), authorize));
+        .route_layer(from_fn_with_state((Arc::clone(&app), keys), authorize))
+        .route_layer(from_fn_with_state(visitors, turn_away));
     let open = Router::new()
         .route("/", get(site::root))
         .route("/health", get(operations::health))

@@ -54,7 +54,7 @@ async fn generate(
     body: Body,
     (names, read): (Names, Read),
 ) -> Result<Response, ApiError> {
-    let bytes = body::read(&app.options, &headers, body).await?;
+    let bytes = body::read(&app, &headers, body).await?;
     let begun = begin(&app, id, names, move |app, facts| read(app, facts, &bytes)).await?;
     let tokenizer = begun.facts.tokenizer.clone();
     let reply = begun.form;

@@ -81,7 +81,7 @@ async fn from_body(
     body: Body,
     form: Form,
 ) -> Result<Response, ApiError> {
-    let bytes = body::read(&app.options, &headers, body).await?;
+    let bytes = body::read(&app, &headers, body).await?;
     run(app, id, form, move || Generate::from_json(&bytes)).await
 }
 

@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use fireside_openai::fields::{Fields, whole, wrong};
 use fireside_openai::{ApiError, ChatRequest};
-use fireside_tokenizer::{ChatInput, Tokenizer};
+use fireside_tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -52,7 +52,7 @@ async fn answer(
 ) -> Response {
     let result = async {
         let place = app.translate()?;
-        let bytes = body::read(&app.options, &headers, body).await?;
+        let bytes = body::read(&app, &headers, body).await?;
         let facts = app.facts()?;
         prepare(&app, &facts, move |app, facts| {
             let _place = place;
@@ -89,7 +89,7 @@ fn read_tokenize(app: &App, facts: &Facts, body: &[u8]) -> Result<Value, ApiErro
     let ids = if let Some(text) = fields.text("prompt")? {
         encode("prompt", &text, special(true, "add_special_tokens")?)?
     } else if fields.get("messages").is_some() {
-        rendered(facts, body, special(true, "add_generation_prompt")?)?.1
+        chat(facts, body)?.1
     } else {
         return Err(ApiError::invalid(
             "inputs",
@@ -108,22 +108,14 @@ fn read_tokenize(app: &App, facts: &Facts, body: &[u8]) -> Result<Value, ApiErro
     Ok(reply)
 }
 
-/// A chat in the model's template, and its tokens.
-fn rendered(facts: &Facts, body: &[u8], prompt: bool) -> Result<(String, Vec<u32>), ApiError> {
-    let chat = ChatRequest::from_json(body)?;
-    let template = facts.template.as_ref();
-    let template = template.ok_or(fireside_tokenizer::Error::NoChatTemplate)?;
-    let mut input = ChatInput::new(&chat.messages);
-    input.extra = chat.template_variables.clone();
-    input.add_generation_prompt = prompt && !chat.continue_final_message;
-    let text = template.render(&input)?;
-    // The template writes the special tokens itself.
-    let ids = facts.tokenizer.encode(&text, false)?;
-    Ok((text, ids))
+/// A chat as the model gets it, and its tokens.
+fn chat(facts: &Facts, body: &[u8]) -> Result<(String, Vec<u32>), ApiError> {
+    let request = ChatRequest::from_json(body)?;
+    request.prompt(&facts.tokenizer, facts.template.as_ref())
 }
 
 fn read_chat_tokenize(_: &App, facts: &Facts, body: &[u8]) -> Result<Value, ApiError> {
-    let (text, ids) = rendered(facts, body, true)?;
+    let (text, ids) = chat(facts, body)?;
     Ok(json!({
         "tokenize_response": spans(&facts.tokenizer, &text, &ids),
         "templated_text": text,

@@ -107,8 +107,9 @@ fn bodies_over_the_limit_are_refused_with_and_without_a_length() {
             .contains("1000 bytes")
     );
     let mut socket = connect(server.address);
-    let head =
-        format!("POST {COMPLETE} HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n");
+    let head = format!(
+        "POST {COMPLETE} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+    );
     socket.write_all(head.as_bytes()).unwrap();
     // It does not wait for the end.
     for _ in 0..4 {
@@ -116,6 +117,47 @@ fn bodies_over_the_limit_are_refused_with_and_without_a_length() {
     }
     assert_eq!(Stream::begin(socket).unwrap().status, 413);
     assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn all_bodies_together_are_bounded_and_room_comes_back() {
+    let server = gated(|options| {
+        options.payload_limit = 1000;
+        options.payload_total_limit = Some(1500);
+    });
+    server.gate.open();
+    assert_eq!(server.get("/info").json()["payload_total_limit"], 1500);
+    let big = with(&format!(r#""user": "{}""#, "x".repeat(800)));
+    let (last, front) = big.as_bytes().split_last().unwrap();
+    let mut slow = connect(server.address);
+    let all = request("POST", COMPLETE, &[JSON], big.as_bytes());
+    slow.write_all(all.strip_suffix(&[*last]).unwrap()).unwrap();
+    assert!(front.len() > 800);
+    // What has come of the slow one leaves no room for another.
+    for path in [COMPLETE, "/generate", "/tokenize"] {
+        let mut refused = None;
+        server.until("a refusal", |own| {
+            let reply = own.post(path, &big);
+            refused = Some(reply).filter(|reply| reply.status == 429);
+            refused.is_some()
+        });
+        let refused = refused.unwrap();
+        assert_eq!(refused.header("retry-after"), Some("1"));
+        assert_eq!(refused.header("connection"), Some("close"));
+        assert!(refused.text().contains("1500 bytes"), "{}", refused.text());
+    }
+    let small = server.post(COMPLETE, &with(r#""n": 1"#));
+    assert_eq!(small.status, 200);
+    let own = r#"{engine="0",model_name="test-model",reason="payload"}"#;
+    assert_eq!(
+        server.metric(&format!("vllm:admission_rejections_total{own}")),
+        3.0
+    );
+    slow.write_all(&[*last]).unwrap();
+    assert_eq!(Stream::begin(slow).unwrap().status, 200);
+    for _ in 0..4 {
+        assert_eq!(server.post(COMPLETE, &big).status, 200);
+    }
 }
 
 #[test]
@@ -143,7 +185,8 @@ fn a_head_or_a_body_that_does_not_come_is_not_waited_for() {
         .unwrap();
     assert!(Stream::begin(socket).is_none_or(|reply| reply.status == 408));
     let mut socket = connect(server.address);
-    let head = format!("POST {COMPLETE} HTTP/1.1\r\nhost: test\r\ncontent-length: 50\r\n\r\n{{");
+    let head =
+        format!("POST {COMPLETE} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 50\r\n\r\n{{");
     socket.write_all(head.as_bytes()).unwrap();
     assert_eq!(Stream::begin(socket).unwrap().status, 408);
 }

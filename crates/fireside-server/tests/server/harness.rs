@@ -1,7 +1,7 @@
 //! Servers to test: over a scripted model whose steps the test may hold, and over a real checkpoint.
 
-use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -17,10 +17,13 @@ use fireside_model::{KvDtype, Selection};
 use fireside_server::{Loaded, Options, Server};
 use fireside_tokenizer::{ChatTemplate, GgufVocab, Tokenizer};
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 
 use crate::client::{Reply, Stream, connect, exchange, request};
+
+/// Bytes that a narrow connection holds on each side, about.
+const BUFFER: u32 = 4096;
 
 pub(crate) const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -178,22 +181,37 @@ pub(crate) fn gated(set: impl FnOnce(&mut Options)) -> TestServer {
 
 pub(crate) fn gated_engine(set: impl FnOnce(&mut Options), config: EngineConfig) -> TestServer {
     let gate = Gate::new(0);
-    let own = gate.clone();
-    let load = move || {
+    let server = start(set, script(gate.clone(), config), gate);
+    server.wait_until_ready();
+    server
+}
+
+/// A server over the script, whose steps wait to be allowed and whose connections hold little that
+/// was not read.
+pub(crate) fn narrow(set: impl FnOnce(&mut Options)) -> TestServer {
+    let gate = Gate::new(0);
+    let load = script(gate.clone(), EngineConfig::default());
+    let server = start_on(Some(BUFFER), set, load, gate);
+    server.wait_until_ready();
+    server
+}
+
+fn script(gate: Gate, config: EngineConfig) -> impl FnMut() -> Result<Loaded<Script>, String> {
+    let own = gate;
+    move || {
         let script = Script { gate: own.clone() };
         let defaults = GenerationDefaults::default();
         let engine = Engine::new(script, tokenizer(), defaults, config.clone());
-        let template = "{% for m in messages %}{{ m.content }}{% endfor %}";
+        // Variables of a request make it write more.
+        let template = "{% for m in messages %}{{ m.content }}{{ after }}{% endfor %}\
+            {% if add_generation_prompt %}{{ cue }}{% endif %}";
         let nothing: [(&str, &str); 0] = [];
         Ok(Loaded {
             engine: engine.map_err(|e| e.to_string())?,
             template: Some(ChatTemplate::new(template, nothing).map_err(|e| e.to_string())?),
             device: "script".into(),
         })
-    };
-    let server = start(set, load, gate);
-    server.wait_until_ready();
-    server
+    }
 }
 
 /// A server over a tiny random checkpoint on the CPU.
@@ -223,6 +241,16 @@ pub(crate) fn start<E: Executor + 'static>(
     load: impl FnMut() -> Result<Loaded<E>, String> + Send + 'static,
     gate: Gate,
 ) -> TestServer {
+    start_on(None, set, load, gate)
+}
+
+/// A server whose connections have send buffers of a size.
+fn start_on<E: Executor + 'static>(
+    buffer: Option<u32>,
+    set: impl FnOnce(&mut Options),
+    load: impl FnMut() -> Result<Loaded<E>, String> + Send + 'static,
+    gate: Gate,
+) -> TestServer {
     let mut options = Options::new("test-model");
     set(&mut options);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -230,7 +258,7 @@ pub(crate) fn start<E: Executor + 'static>(
         .enable_all()
         .build()
         .unwrap();
-    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let listener = runtime.block_on(async { listen(buffer) }).unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, words) = mpsc::channel(2);
     let server = Server::start(options, load).unwrap();
@@ -244,6 +272,15 @@ pub(crate) fn start<E: Executor + 'static>(
         stop,
         thread: Some(thread),
     }
+}
+
+fn listen(buffer: Option<u32>) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    if let Some(bytes) = buffer {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    socket.listen(1024)
 }
 
 /// A gate for servers without a script.
@@ -284,6 +321,24 @@ impl TestServer {
     /// Sends a request whose answer is read later.
     pub(crate) fn begin(&self, path: &str, body: &str) -> TcpStream {
         let mut socket = connect(self.address);
+        let bytes = request("POST", path, &[JSON], body.as_bytes());
+        socket.write_all(&bytes).unwrap();
+        socket
+    }
+
+    /// Sends a request whose answer is not read, over a connection that holds little of it.
+    pub(crate) fn ignore(&self, path: &str, body: &str) -> TcpStream {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .unwrap();
+        let connect = async {
+            let socket = TcpSocket::new_v4()?;
+            socket.set_recv_buffer_size(BUFFER)?;
+            socket.connect(self.address).await?.into_std()
+        };
+        let mut socket = runtime.block_on(connect).unwrap();
+        socket.set_nonblocking(false).unwrap();
         let bytes = request("POST", path, &[JSON], body.as_bytes());
         socket.write_all(&bytes).unwrap();
         socket

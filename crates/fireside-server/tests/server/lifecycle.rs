@@ -5,15 +5,20 @@ use fireside_server::Loaded;
 
 use crate::client::{Stream, connect, request};
 use crate::harness::{
-    FAIL, HA, JSON, LOSE, PANIC, TestServer, gated, gated_engine, no_gate, scripted, start,
+    FAIL, HA, JSON, LOSE, PANIC, TestServer, gated, gated_engine, narrow, no_gate, scripted, start,
 };
 use std::io::Write;
+use std::time::Duration;
 
 const COMPLETE: &str = "/v1/completions";
 const RUNNING: &str = r#"vllm:num_requests_running{engine="0",model_name="test-model"}"#;
 const WAITING: &str = r#"vllm:num_requests_waiting{engine="0",model_name="test-model"}"#;
 const REFUSALS: &str =
     r#"vllm:admission_rejections_total{engine="0",model_name="test-model",reason="queue_full"}"#;
+
+const GENERATED: &str = r#"vllm:generation_tokens_total{engine="0",model_name="test-model"}"#;
+const LOST_REQUEST: &str = r#"fireside_slow_readers_total{lost="request"}"#;
+const LOST_CONNECTION: &str = r#"fireside_slow_readers_total{lost="connection"}"#;
 
 fn body(token: u32, tokens: usize, stream: bool) -> String {
     format!(
@@ -140,19 +145,47 @@ fn a_full_queue_of_the_engine_is_an_overload_too() {
 }
 
 #[test]
-fn a_reader_that_falls_too_far_behind_is_cancelled() {
-    let server = gated(|options| options.reader_lag = 1);
-    let mut stream = server.stream(COMPLETE, &body(HA, 4000, true));
+fn a_reader_that_stops_reading_loses_its_request_and_is_told_so() {
+    let server = narrow(|options| options.reader_lag = 8);
+    let unread = server.ignore(COMPLETE, &body(HA, 4000, true));
     server.gate.open();
-    // Whether this reader is too slow is a race; that the slot is freed is not.
-    let frames = stream.rest();
-    assert!(!frames.is_empty());
+    server.until("the cut", |own| own.metric(LOST_REQUEST) == 1.0);
     idle(&server);
+    assert_eq!(
+        server.metric(r#"tgi_request_failure{err="generation"}"#),
+        1.0
+    );
+    assert!(server.metric(GENERATED) < 4000.0);
+    assert_eq!(server.post(COMPLETE, &body(HA, 2, false)).status, 200);
+    // One who reads on finds what came before, and why there is no more.
+    let mut stream = Stream::begin(unread).unwrap();
+    let frames = stream.rest();
+    assert!(
+        frames.last().unwrap().contains("read too slowly"),
+        "{frames:?}"
+    );
+}
+
+#[test]
+fn a_connection_that_takes_nothing_is_closed_and_its_request_ends() {
+    let server = narrow(|options| options.write_timeout = Duration::from_secs(2));
+    let _unread = server.ignore(COMPLETE, &body(HA, 4000, true));
+    // More than the connection holds, and less than there is to come.
+    server.gate.allow(2000);
+    server.until("the cut", |own| own.metric(LOST_CONNECTION) == 1.0);
+    assert_eq!(server.metric(LOST_REQUEST), 0.0);
+    // The engine finds it with the next step.
+    server.gate.open();
+    server.until("the loss", |own| {
+        own.metric(r#"tgi_request_failure{err="dropped"}"#) == 1.0
+    });
+    idle(&server);
+    assert!(server.metric(GENERATED) < 4000.0);
 }
 
 #[test]
 fn a_request_that_takes_too_long_ends_with_an_error() {
-    let server = gated(|options| options.request_timeout = std::time::Duration::ZERO);
+    let server = gated(|options| options.request_timeout = Duration::ZERO);
     let refused = server.post(COMPLETE, &body(HA, 3, false));
     assert_eq!(refused.status, 408);
     assert_eq!(refused.json()["error"]["code"], "timeout");
@@ -249,7 +282,7 @@ fn a_second_word_ends_at_once_and_so_does_the_drain_timeout() {
     server.stop();
     server.stop();
     server.join();
-    let mut server = gated(|options| options.drain_timeout = std::time::Duration::ZERO);
+    let mut server = gated(|options| options.drain_timeout = Duration::ZERO);
     let _stream = server.stream(COMPLETE, &body(HA, 3, true));
     server.stop();
     server.join();

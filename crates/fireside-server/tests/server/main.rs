@@ -9,3 +9,4 @@ mod openai;
 mod site;
 mod tgi;
 mod tls;
+mod visitors;

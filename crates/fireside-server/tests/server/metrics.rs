@@ -1,16 +1,21 @@
 //! Metrics under the names that dashboards ask for.
 
-use crate::harness::scripted;
+use crate::client::Stream;
+use crate::harness::{gated, scripted};
 
 /// What TGI's dashboard asks for, and is there here.
 const TGI: &[&str] = &[
+    "tgi_batch_concat",
     "tgi_batch_current_max_tokens",
     "tgi_batch_current_size",
+    "tgi_batch_decode_duration_bucket",
+    "tgi_batch_filter_duration_bucket",
     "tgi_batch_forward_duration_bucket",
     "tgi_batch_inference_count",
     "tgi_batch_inference_duration_bucket",
     "tgi_batch_inference_failure",
     "tgi_batch_inference_success",
+    "tgi_batch_max_total_tokens",
     "tgi_batch_next_size_bucket",
     "tgi_queue_size",
     "tgi_request_count",
@@ -82,12 +87,23 @@ fn every_name_is_there_and_counts_what_happened() {
     for line in text.lines().filter(|line| line.starts_with("vllm:")) {
         assert!(line.contains(r#"model_name="test-model""#), "{line}");
     }
+    let info = server.get("/info").json();
+    let cache = info["max_batch_total_tokens"].as_f64().unwrap();
     let own = |name: &str| format!(r#"{name}{{engine="0",model_name="test-model"}}"#);
     for (name, value) in [
         ("tgi_request_count", 2.0),
         ("tgi_request_success", 1.0),
         (r#"tgi_request_failure{err="validation"}"#, 1.0),
         ("tgi_request_generated_tokens_sum", 8.0),
+        ("tgi_batch_max_total_tokens", cache),
+        (r#"tgi_batch_concat{reason="chunking"}"#, 0.0),
+        (r#"tgi_batch_decode_duration_count{method="decode"}"#, 3.0),
+        (r#"tgi_batch_filter_duration_count{method="decode"}"#, 3.0),
+        (r#"tgi_batch_forward_duration_count{method="decode"}"#, 3.0),
+        (
+            r#"tgi_batch_inference_duration_count{method="decode"}"#,
+            3.0,
+        ),
         (&own("vllm:generation_tokens_total"), 8.0),
         (&own("vllm:time_to_first_token_seconds_count"), 2.0),
         (&own("vllm:inter_token_latency_seconds_count"), 6.0),
@@ -108,4 +124,34 @@ fn every_name_is_there_and_counts_what_happened() {
         text.contains(r#"tgi_request_duration_bucket{le="0.0001"}"#),
         "{text}"
     );
+}
+
+#[test]
+fn the_parts_of_a_step_are_timed_and_a_request_that_joins_others_is_counted() {
+    let server = gated(|_| {});
+    let body = |tokens: usize| {
+        format!(r#"{{"prompt": [3], "max_tokens": {tokens}, "temperature": 0, "stream": true}}"#)
+    };
+    let first = server.begin("/v1/completions", &body(4000));
+    server.gate.allow(1);
+    server.until("one that runs", |own| {
+        own.metric("tgi_batch_current_size") == 1.0
+    });
+    let joining = server.begin("/v1/completions", &body(2));
+    server.until("the join", |own| {
+        own.gate.allow(1);
+        own.metric(r#"tgi_batch_concat{reason="chunking"}"#) == 1.0
+    });
+    server.gate.open();
+    for socket in [joining, first] {
+        let mut stream = Stream::begin(socket).unwrap();
+        assert_eq!(stream.rest().last().unwrap(), "[DONE]");
+    }
+    let sum = |part: &str| {
+        let name = |method| format!(r#"tgi_batch_{part}_duration_sum{{method="{method}"}}"#);
+        server.metric(&name("prefill")) + server.metric(&name("decode"))
+    };
+    let parts = ["forward", "decode", "filter"].map(sum);
+    assert!(parts.iter().all(|part| *part > 0.0), "{parts:?}");
+    assert!(sum("inference") >= parts.iter().sum::<f64>(), "{parts:?}");
 }

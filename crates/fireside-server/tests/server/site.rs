@@ -39,7 +39,10 @@ fn the_root_is_a_page_for_browsers_and_health_for_all_others() {
     assert_eq!(page.header("vary"), Some("accept"));
     let text = page.text();
     assert!(text.contains("<h1>test-model</h1>"), "{text}");
-    assert!(text.contains("http://test/v1/chat/completions"), "{text}");
+    assert!(
+        text.contains("http://localhost/v1/chat/completions"),
+        "{text}"
+    );
 }
 
 #[test]

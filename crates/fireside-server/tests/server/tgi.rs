@@ -273,6 +273,71 @@ fn a_chat_is_shown_as_the_template_writes_it() {
 }
 
 #[test]
+fn a_chats_tokens_are_those_that_its_answer_counts_whatever_its_options() {
+    let server = scripted();
+    let cue = json!({"chat_template_kwargs": {"after": " st", "cue": " ha"}});
+    for (options, expected) in [
+        (json!({}), vec![3, 3]),
+        (json!({"add_generation_prompt": true}), vec![3, 3]),
+        (cue.clone(), vec![3, 8, 3, 8, 3]),
+        (
+            merged(&cue, "add_generation_prompt", true),
+            vec![3, 8, 3, 8, 3],
+        ),
+        (
+            merged(&cue, "add_generation_prompt", false),
+            vec![3, 8, 3, 8],
+        ),
+        (merged(&cue, "continue_final_message", true), vec![3, 8, 3]),
+        (
+            merged(&cue, "continue_final_message", false),
+            vec![3, 8, 3, 8, 3],
+        ),
+    ] {
+        let mut body = options;
+        body["messages"] = json!([
+            {"role": "user", "content": "ha"},
+            {"role": "assistant", "content": " ha"},
+        ]);
+        body["max_tokens"] = 1.into();
+        let text = body.to_string();
+        assert_eq!(
+            server.post("/tokenize", &text).json()["tokens"],
+            json!(expected),
+            "{text}"
+        );
+        let shown = server.post("/chat_tokenize", &text).json();
+        let spans = shown["tokenize_response"].as_array().unwrap();
+        let ids: Vec<&Value> = spans.iter().map(|span| &span["id"]).collect();
+        assert_eq!(json!(ids), json!(expected), "{text}");
+        let answer = server.post("/v1/chat/completions", &text).json();
+        assert_eq!(answer["usage"]["prompt_tokens"], expected.len(), "{text}");
+    }
+    let both = json!({
+        "messages": [{"role": "user", "content": "ha"}],
+        "continue_final_message": true,
+        "add_generation_prompt": true,
+    });
+    for (path, status) in [
+        ("/tokenize", 422),
+        ("/chat_tokenize", 422),
+        ("/v1/chat/completions", 400),
+    ] {
+        assert_eq!(
+            server.post(path, &both.to_string()).status,
+            status,
+            "{path}"
+        );
+    }
+}
+
+fn merged(options: &Value, name: &str, value: bool) -> Value {
+    let mut options = options.clone();
+    options[name] = value.into();
+    options
+}
+
+#[test]
 fn info_and_health_tell_what_runs() {
     let server = scripted();
     let info = server.get("/info").json();
@@ -295,6 +360,10 @@ fn info_and_health_tell_what_runs() {
         assert!(info.get(name).is_some(), "{name}");
     }
     assert_eq!(info["max_total_tokens"], 4096);
+    assert_eq!(info["payload_total_limit"], 64_000_000);
+    // Four times the KV cache.
+    let cache = info["max_batch_total_tokens"].as_u64().unwrap();
+    assert_eq!(info["max_queued_tokens"], 4 * cache);
     for path in ["/", "/health", "/health/ready", "/ping"] {
         assert_eq!(server.get(path).status, 200, "{path}");
     }

@@ -50,7 +50,9 @@ pub(super) struct ServeArgs {
     /// A file with a key on each line.
     #[arg(long, env = "FIRESIDE_API_KEY_FILE", value_name = "FILE")]
     api_key_file: Option<PathBuf>,
-    /// An origin whose web pages may call, or `*`; may be given several times.
+    /// An origin whose web pages may call, or `*`; may be given several times. Without a key, pages of
+    /// other origins are refused, and on a loopback address any name but localhost and those of these
+    /// origins.
     #[arg(
         long,
         env = "FIRESIDE_CORS_ALLOW_ORIGIN",
@@ -114,7 +116,8 @@ struct LimitArgs {
         value_parser = count
     )]
     max_queued_requests: usize,
-    /// Most tokens of sequences that wait; more are answered with 429. A longer prompt may wait alone.
+    /// Most tokens of sequences that wait, by default four times the KV cache; more are answered with
+    /// 429. A longer prompt may wait alone.
     #[arg(long, env = "FIRESIDE_MAX_QUEUED_TOKENS", value_name = "N", value_parser = count)]
     max_queued_tokens: Option<usize>,
     /// Positions of the KV cache, for all sequences together; by default as many as --max-batch-size
@@ -169,6 +172,10 @@ struct LimitArgs {
         value_parser = count
     )]
     payload_limit: usize,
+    /// Most bytes of all bodies that are being read, by default 32 times --payload-limit; more are
+    /// answered with 429.
+    #[arg(long, env = "FIRESIDE_PAYLOAD_TOTAL_LIMIT", value_name = "BYTES", value_parser = count)]
+    payload_total_limit: Option<usize>,
     /// Most seconds of a request.
     #[arg(
         long,
@@ -216,6 +223,7 @@ impl ServeArgs {
         options.max_total_tokens = limits.max_total_tokens;
         options.max_client_batch_size = limits.max_client_batch_size;
         options.payload_limit = limits.payload_limit;
+        options.payload_total_limit = limits.payload_total_limit;
         options.request_timeout = limits.request_timeout;
         options.drain_timeout = limits.drain_timeout;
         options.cors_allow_origin = self.cors_allow_origin.clone();
