@@ -428,12 +428,18 @@ impl ComputeDevice {
     }
 
     /// Gives the adapter's memory back at once, with all that is on it; what uses the device
-    /// afterwards fails. Without it CubeCL keeps its pools for as long as the page lives.
-    #[cfg(target_arch = "wasm32")]
+    /// afterwards fails. Without it CubeCL keeps its pools for as long as the process or the page
+    /// lives.
     pub fn destroy(&self) {
         if let Some(recorder) = &self.recorder {
             recorder.destroy();
         }
+    }
+
+    /// Bytes that are allocated on the device, where its API counts them.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn allocated_bytes(&self) -> Option<u64> {
+        self.recorder.as_ref()?.allocated_bytes()
     }
 
     pub(crate) fn recorder(&self) -> Option<&Recorder> {

@@ -165,9 +165,23 @@ impl Recorder {
     }
 
     /// Ends the device, and gives back what is on it.
-    #[cfg(target_arch = "wasm32")]
     pub(crate) fn destroy(&self) {
+        // What waits to be uploaded would hold its buffers.
+        #[cfg(not(target_arch = "wasm32"))]
+        self.0.queue.submit([]);
         self.0.device.destroy();
+        // Natively that is done when its work has ended and it is asked; one that hangs keeps what it has.
+        #[cfg(not(target_arch = "wasm32"))]
+        let _ = self.0.device.poll(wgpu::PollType::Wait {
+            submission_index: None,
+            timeout: Some(std::time::Duration::from_secs(5)),
+        });
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn allocated_bytes(&self) -> Option<u64> {
+        let report = self.0.device.generate_allocator_report()?;
+        Some(report.total_allocated_bytes)
     }
 
     fn pipeline(&self, variant: Variant) -> Result<wgpu::ComputePipeline, DeviceError> {

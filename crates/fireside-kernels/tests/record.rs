@@ -3,8 +3,8 @@
 mod common;
 
 use burn::tensor::{Int, Tensor};
-use common::{Numbers, close, on_each_profile, planes, upload};
-use fireside_kernels::device::{ComputeDevice, DeviceError, read_floats, read_words};
+use common::{Numbers, close, on_each_profile, planes, skip, upload};
+use fireside_kernels::device::{ComputeDevice, DeviceChoice, DeviceError, read_floats, read_words};
 use fireside_kernels::layout::Layout;
 use fireside_kernels::ops::{self, PlaneTensors};
 use fireside_kernels::params::{EmbedParams, MatrixShape, SelectParams};
@@ -141,4 +141,31 @@ fn the_cpu_has_nothing_to_record() {
     let device = ComputeDevice::cpu();
     let table = table(&device, 1);
     assert!(record(&device, &table, 9).is_none());
+}
+
+#[test]
+fn a_device_that_is_destroyed_gives_its_memory_back_and_another_one_works() {
+    let test = "a_device_that_is_destroyed_gives_its_memory_back_and_another_one_works";
+    let open = || pollster::block_on(ComputeDevice::open(DeviceChoice::Gpu));
+    let device = match open() {
+        Ok(device) => device,
+        Err(DeviceError::NoAdapter) => return skip(test, "no gpu adapter"),
+        Err(error) => panic!("{error}"),
+    };
+    let Some(empty) = device.allocated_bytes() else {
+        return skip(test, "the adapter's API does not count memory");
+    };
+    let size = 16 << 20;
+    let held = device.words(vec![7; size / 4]).unwrap();
+    device.flush().unwrap();
+    let full = device.allocated_bytes().unwrap();
+    assert!(full >= empty + size as u64, "{full} after {empty}");
+    device.destroy();
+    let left = device.allocated_bytes().unwrap_or(0);
+    assert!(left < size as u64, "{left} of {full} are left");
+    // What still holds something of it neither keeps it nor hurts the next one.
+    let next = open().unwrap();
+    drop((held, device));
+    let tensor = next.words(vec![1, 2, 3]).unwrap();
+    assert_eq!(pollster::block_on(read_words(tensor)).unwrap(), [1, 2, 3]);
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use fireside_engine::{CacheSize, EngineConfig};
 use fireside_hub::Options as HubOptions;
+use fireside_model::device::ComputeDevice;
 use fireside_server::{Loaded, Options, Server, Tls};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -304,13 +305,19 @@ pub(super) fn run(args: &ServeArgs) -> Result<()> {
     local(&args.model.model, &HubOptions::from_env())?;
     let loading = args.loading();
     let cpu = args.model.device == crate::DeviceChoice::Cpu;
+    let mut last: Option<ComputeDevice> = None;
     let load = move || {
+        // An engine that is built again needs the memory of the one before.
+        if let Some(device) = last.take() {
+            device.destroy();
+        }
         let pipeline = pollster::block_on(loading.clone().load()).map_err(|e| e.to_string())?;
         output::notice(pipeline.device(), cpu);
         let device = pipeline
             .device()
             .adapter()
             .map_or_else(|| "cpu".to_owned(), |adapter| adapter.name.clone());
+        last = Some(pipeline.device().clone());
         let (engine, template) = pipeline.into_parts();
         Ok(Loaded {
             engine,
