@@ -30,7 +30,7 @@ WORDS = """
     time people year work world life day part number water long little good great small large place
     house school book story music light night morning city country river mountain sea sun moon star
 """.split()
-# The threads of the server that know nothing of the model.
+# Threads of the server that know nothing of the model, as its first one.
 SERVING = "tokio-rt-worker"
 
 
@@ -105,20 +105,25 @@ def second_turn(given):
 
 
 def cpu_seconds(pid):
-    """The CPU time of a process so far, and of its threads that serve."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    total = serving = 0
+    """The CPU time of a process so far, and what of it is none of the model's. Threads that serve may
+    have ended; those of the engine and the device stay, so it is theirs that is taken off."""
+    total, _ = spent(Path(f"/proc/{pid}/stat"))
+    model = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
-            text = (task / "stat").read_text()
+            used, name = spent(task / "stat")
         except OSError:
             continue  # It ended.
-        name, _, rest = text.partition("(")[2].rpartition(")")
-        fields = rest.split()
-        used = (int(fields[11]) + int(fields[12])) / ticks
-        total += used
-        serving += used if name == SERVING else 0
-    return total, serving
+        model += 0 if name == SERVING or task.name == str(pid) else used
+    return total, total - model
+
+
+def spent(stat):
+    """The CPU seconds of a process or thread, and its name."""
+    before, _, after = stat.read_text().rpartition(")")
+    fields = after.split()
+    seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds, before.partition("(")[2]
 
 
 def overhead(given):
