@@ -41,6 +41,12 @@ pub enum DType {
     Q5_K,
     /// 256 weights, 6 bits each; 8-bit scale per 16, times one f16.
     Q6_K,
+    /// 32 weights, 4 bits each that choose from 16 unevenly spaced values, one f16 scale.
+    IQ4_NL,
+    /// 256 weights as those of IQ4_NL; 6-bit scale per 32, times one f16.
+    IQ4_XS,
+    /// 32 weights, 4-bit floats, one scale that is a power of two.
+    MXFP4,
     /// 8-bit signed integer; carried, not a weight.
     I8,
     /// 16-bit signed integer; carried, not a weight.
@@ -68,7 +74,7 @@ pub enum DType {
 }
 
 /// GGUF type ids that are readable here.
-const GGUF_IDS: [(u32, DType); 18] = [
+const GGUF_IDS: [(u32, DType); 21] = [
     (0, DType::F32),
     (1, DType::F16),
     (2, DType::Q4_0),
@@ -81,16 +87,19 @@ const GGUF_IDS: [(u32, DType); 18] = [
     (12, DType::Q4_K),
     (13, DType::Q5_K),
     (14, DType::Q6_K),
+    (20, DType::IQ4_NL),
+    (23, DType::IQ4_XS),
     (24, DType::I8),
     (25, DType::I16),
     (26, DType::I32),
     (27, DType::I64),
     (28, DType::F64),
     (30, DType::BF16),
+    (39, DType::MXFP4),
 ];
 
 /// GGUF type ids that have a name in ggml but no decoder here.
-const GGUF_UNSUPPORTED: [(u32, &str); 24] = [
+const GGUF_UNSUPPORTED: [(u32, &str); 21] = [
     (4, "Q4_2"),
     (5, "Q4_3"),
     (9, "Q8_1"),
@@ -99,10 +108,8 @@ const GGUF_UNSUPPORTED: [(u32, &str); 24] = [
     (17, "IQ2_XS"),
     (18, "IQ3_XXS"),
     (19, "IQ1_S"),
-    (20, "IQ4_NL"),
     (21, "IQ3_S"),
     (22, "IQ2_S"),
-    (23, "IQ4_XS"),
     (29, "IQ1_M"),
     (31, "Q4_0_4_4"),
     (32, "Q4_0_4_8"),
@@ -112,7 +119,6 @@ const GGUF_UNSUPPORTED: [(u32, &str); 24] = [
     (36, "IQ4_NL_4_4"),
     (37, "IQ4_NL_4_8"),
     (38, "IQ4_NL_8_8"),
-    (39, "MXFP4"),
     (40, "NVFP4"),
     (41, "Q1_0"),
 ];
@@ -137,7 +143,7 @@ const SAFETENSORS_NAMES: [(&str, DType); 15] = [
 
 impl DType {
     /// Every format that [`crate::dequantize`] decodes.
-    pub const WEIGHTS: [Self; 13] = [
+    pub const WEIGHTS: [Self; 16] = [
         Self::F32,
         Self::F16,
         Self::BF16,
@@ -151,13 +157,17 @@ impl DType {
         Self::Q4_K,
         Self::Q5_K,
         Self::Q6_K,
+        Self::IQ4_NL,
+        Self::IQ4_XS,
+        Self::MXFP4,
     ];
 
     /// Elements per block: 1, 32 or 256. A row is a whole number of blocks.
     pub const fn block_len(self) -> usize {
         match self {
             Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => 32,
-            Self::Q2_K | Self::Q3_K | Self::Q4_K | Self::Q5_K | Self::Q6_K => 256,
+            Self::IQ4_NL | Self::MXFP4 => 32,
+            Self::Q2_K | Self::Q3_K | Self::Q4_K | Self::Q5_K | Self::Q6_K | Self::IQ4_XS => 256,
             _ => 1,
         }
     }
@@ -179,6 +189,9 @@ impl DType {
             Self::Q4_K => 144,
             Self::Q5_K => 176,
             Self::Q6_K => 210,
+            Self::IQ4_NL => 18,
+            Self::IQ4_XS => 136,
+            Self::MXFP4 => 17,
         }
     }
 
@@ -242,6 +255,9 @@ impl DType {
             Self::Q4_K => "Q4_K",
             Self::Q5_K => "Q5_K",
             Self::Q6_K => "Q6_K",
+            Self::IQ4_NL => "IQ4_NL",
+            Self::IQ4_XS => "IQ4_XS",
+            Self::MXFP4 => "MXFP4",
             Self::I8 => "I8",
             Self::I16 => "I16",
             Self::I32 => "I32",

@@ -157,12 +157,12 @@ pub enum FormatError {
     },
     /// A tensor has a type that has no name here.
     #[error(
-        "tensor '{tensor}' has unknown type {id}, expected one of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K"
+        "tensor '{tensor}' has unknown type {id}, expected one of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL, IQ4_XS, MXFP4"
     )]
     UnknownType { tensor: String, id: String },
     /// A tensor has a type that is known by name and cannot be decoded.
     #[error(
-        "tensor '{tensor}' has type {name}, which is not supported, expected one of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K"
+        "tensor '{tensor}' has type {name}, which is not supported, expected one of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL, IQ4_XS, MXFP4"
     )]
     UnsupportedType { tensor: String, name: &'static str },
     /// A tensor of integers (or another carried type) was asked for as a weight.

@@ -288,14 +288,14 @@ fn a_file_cut_off_in_its_data_names_the_tensor() {
 
 #[test]
 fn tensor_types_that_cannot_be_read() {
-    let known = "expected one of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K";
+    let known = "expected one of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL, IQ4_XS, MXFP4";
     assert_eq!(
         table(1, |raw| raw.tensor("w", &[32], 99, 0)),
         format!("tensor 'w' has unknown type 99, {known}")
     );
     assert_eq!(
-        table(1, |raw| raw.tensor("blk.0.ffn_up.weight", &[256], 23, 0)),
-        format!("tensor 'blk.0.ffn_up.weight' has type IQ4_XS, which is not supported, {known}")
+        table(1, |raw| raw.tensor("blk.0.ffn_up.weight", &[256], 21, 0)),
+        format!("tensor 'blk.0.ffn_up.weight' has type IQ3_S, which is not supported, {known}")
     );
 }
 
@@ -381,7 +381,7 @@ fn safetensors_shapes_and_offsets_that_lie() {
     );
     assert_eq!(
         one("F4", "[4]", 0, 2),
-        "tensor 'w' has unknown type F4, expected one of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K"
+        "tensor 'w' has unknown type F4, expected one of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL, IQ4_XS, MXFP4"
     );
     assert!(one("F32", "[-1]", 0, 4).starts_with(
         "safetensors header is not valid: tensor 'w': invalid value: integer `-1`, expected u64"

@@ -6,7 +6,7 @@
 use super::{Block32, NO_MIN, half_at};
 
 /// Takes nibble `i` apart for weights `i` and `i + 16`.
-fn nibbles(bytes: &[u8]) -> [i8; 32] {
+pub(super) fn nibbles(bytes: &[u8]) -> [i8; 32] {
     let mut q = [0; 32];
     let (low, high) = q.split_at_mut(16);
     for ((low, high), byte) in low.iter_mut().zip(high).zip(bytes) {

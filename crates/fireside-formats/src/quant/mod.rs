@@ -5,6 +5,7 @@
 
 mod k_quants;
 mod legacy;
+mod tables;
 mod traits;
 
 use half::{bf16, f16};
@@ -99,6 +100,9 @@ fn signed_blocks(
         DType::Q4_K => k_quants::q4_k(bytes, visit),
         DType::Q5_K => k_quants::q5_k(bytes, visit),
         DType::Q6_K => k_quants::q6_k(bytes, visit),
+        DType::IQ4_NL => tables::iq4_nl(bytes, visit),
+        DType::IQ4_XS => tables::iq4_xs(bytes, visit),
+        DType::MXFP4 => tables::mxfp4(bytes, visit),
         dtype => return Err(FormatError::NotQuantized { dtype }),
     }
     Ok(())

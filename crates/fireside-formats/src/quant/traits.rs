@@ -20,7 +20,7 @@ pub enum F16Fit {
     /// Unless the minimum, -8 times the scale, overflows: exact while the scale is at most 8188.
     UnlessMinOverflows,
     /// Not in general: they are products of a 16-bit float and an integer of 4 to 8 bits, with up to
-    /// 18 significant bits.
+    /// 18 significant bits, or powers of two beyond its range.
     Rounds,
 }
 
@@ -61,6 +61,9 @@ pub const fn quant_traits(dtype: DType) -> Option<QuantTraits> {
         DType::Q4_K => (0, 15, Plane::Unsigned4, false, true, F16Fit::Rounds),
         DType::Q5_K => (0, 31, Plane::Signed8, false, true, F16Fit::Rounds),
         DType::Q6_K => (-32, 31, Plane::Signed8, true, false, F16Fit::Rounds),
+        DType::IQ4_NL => (-127, 113, Plane::Signed8, true, true, F16Fit::Always),
+        DType::IQ4_XS => (-127, 113, Plane::Signed8, true, true, F16Fit::Rounds),
+        DType::MXFP4 => (-12, 12, Plane::Signed8, true, true, F16Fit::Rounds),
         _ => return None,
     };
     Some(QuantTraits {
