@@ -236,10 +236,12 @@ const MODEL_CHECKS = {
     const report = JSON.parse(await page.innerText("#bench-json"));
     assert.ok(report.median.decode_tokens_per_s > 0);
     assert.ok(report.median.prefill_tokens_per_s > 0);
-    // What a token costs natively: tests/parity/counters.rs.
-    assert.ok(report.per_token.dispatches > 0 && report.per_token.dispatches <= 190);
-    assert.equal(report.per_token.submits, 1);
-    assert.ok(report.per_token.readback_bytes > 0 && report.per_token.readback_bytes <= 64);
+    const { prefill_tokens_per_s, decode_tokens_per_s } = report.median;
+    console.log(`benchmark: decode ${decode_tokens_per_s.toFixed(2)} tokens/s, prefill ${prefill_tokens_per_s.toFixed(2)}`);
+    // What a token costs natively.
+    const native = JSON.parse(await readFile(path.join(here, "../fixtures/smollm2-step.json"), "utf8"));
+    const { dispatches, submits, readback_bytes } = report.per_token;
+    assert.deepEqual({ what: native.what, dispatches, submits, readback_bytes }, native);
     assert.equal(report.adapter.software, true);
     await accessible(page, "benchmark");
     await shot("benchmark");

@@ -41,14 +41,28 @@ export function locate(routes, pathname) {
   return null;
 }
 
+/** Something to wait for, and the way to let those who wait on. */
+function gate() {
+  let open;
+  const passed = new Promise((resolve) => (open = resolve));
+  return { open, passed };
+}
+
 // `routes` maps a path to a file (`/` too; without it an empty page is there), or a path that ends
 // in a slash to a folder. `faults` may be changed while it serves, by path: {status} instead of the
-// file, {ranges: false}, {length: false} (the answer does not say how long it is), {cutAfter} bytes.
+// file, {ranges: false}, {length: false} (the answer does not say how long it is), {cutAfter} bytes
+// (the first {times} of its answers), {etag} and {modified} (null for none), {shift} the beginning of
+// a range, {holdAt} so many bytes until `release(path)`; `held(path)` waits until it stands there.
 export async function serveFiles(routes, faults = {}) {
   const seen = [];
+  const holds = new Map();
+  const holdOf = (path) => {
+    if (!holds.has(path)) holds.set(path, { held: gate(), released: gate() });
+    return holds.get(path);
+  };
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url, "http://localhost");
-    seen.push({ path: pathname, range: request.headers.range ?? null });
+    seen.push({ path: pathname, method: request.method, range: request.headers.range ?? null });
     const fault = faults[pathname] ?? {};
     if (fault.status) {
       response.writeHead(fault.status).end();
@@ -67,8 +81,10 @@ export async function serveFiles(routes, faults = {}) {
     const headers = {
       "content-type": TYPES[path.extname(file)] ?? "application/octet-stream",
       "content-security-policy": CSP,
-      etag: `"${found.size}-${found.mtimeMs}"`,
     };
+    const { etag = `"${found.size}-${found.mtimeMs}"`, modified } = fault;
+    if (etag) headers.etag = etag;
+    if (modified) headers["last-modified"] = modified;
     const asked = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
     let start = 0;
     let end = found.size - 1;
@@ -78,7 +94,7 @@ export async function serveFiles(routes, faults = {}) {
       return;
     }
     if (asked && fault.ranges !== false) {
-      start = Number(asked[1]);
+      start = Number(asked[1]) - (fault.shift ?? 0);
       end = asked[2] ? Math.min(Number(asked[2]), end) : end;
       status = 206;
       headers["content-range"] = `bytes ${start}-${end}/${found.size}`;
@@ -86,16 +102,23 @@ export async function serveFiles(routes, faults = {}) {
     }
     if (fault.length !== false) headers["content-length"] = end - start + 1;
     response.writeHead(status, headers);
-    const stop = start + (fault.cutAfter ?? Infinity) - 1;
-    if (stop < end) {
-      createReadStream(file, { start, end: stop })
-        .on("end", () => response.destroy())
-        .pipe(response, { end: false });
+    if (request.method === "HEAD") {
+      response.end();
       return;
     }
-    createReadStream(file, { start, end })
-      .on("error", () => response.destroy())
-      .pipe(response);
+    const cuts = fault.cutAfter !== undefined && (fault.times === undefined || fault.times-- > 0);
+    const stop = start + (cuts ? fault.cutAfter : (fault.holdAt ?? Infinity)) - 1;
+    const part = createReadStream(file, { start, end: Math.min(stop, end) }).on("error", () => response.destroy());
+    part.pipe(response, { end: stop >= end });
+    if (stop >= end) return;
+    part.on("end", async () => {
+      if (cuts) return response.destroy();
+      const { held, released } = holdOf(pathname);
+      response.on("close", () => holds.delete(pathname));
+      held.open();
+      await released.passed;
+      createReadStream(file, { start: stop + 1, end }).on("error", () => response.destroy()).pipe(response);
+    });
   });
   await new Promise((resolve, reject) => {
     server.once("error", reject);
@@ -105,6 +128,11 @@ export async function serveFiles(routes, faults = {}) {
     origin: `http://127.0.0.1:${server.address().port}`,
     seen,
     faults,
+    held: (path) => holdOf(path).held.passed,
+    release: (path) => {
+      holdOf(path).released.open();
+      holds.delete(path);
+    },
     close: () => {
       server.closeAllConnections();
       return new Promise((resolve) => server.close(resolve));

@@ -1,7 +1,7 @@
 /** The engine as pages use it: OpenAI's names over a port. */
 import { FiresideError, throwIfAborted, toError } from "./errors.js";
 import type { StepEvent } from "./host.js";
-import { isParts } from "./parts.js";
+import { absoluteUrl, isParts } from "./parts.js";
 import { localPort, typed, WorkerPort, type Listener, type Port } from "./port.js";
 import type {
   ChatCompletion,
@@ -33,11 +33,54 @@ interface Pending {
   fail(error: FiresideError): void;
 }
 
+/** The requests under way, and what is said of them. */
+class Requests implements Listener {
+  readonly #waiting = new Map<number, Pending>();
+  /** What was said of a request before its number came back. */
+  readonly #early = new Map<number, StepEvent[]>();
+  /** Why nothing more will be said. */
+  #ended: FiresideError | undefined;
+
+  numbers(): Iterable<number> {
+    return this.#waiting.keys();
+  }
+
+  wait(number: number, pending: Pending): void {
+    if (this.#ended) return pending.fail(this.#ended);
+    this.#waiting.set(number, pending);
+    const early = this.#early.get(number) ?? [];
+    this.#early.delete(number);
+    this.events(early);
+  }
+
+  events(events: StepEvent[]): void {
+    for (const event of events) {
+      const to = this.#waiting.get(event.request);
+      if (to) this.#deliver(to, event);
+      else this.#early.set(event.request, [...(this.#early.get(event.request) ?? []), event]);
+    }
+  }
+
+  #deliver(to: Pending, event: StepEvent): void {
+    if ("chunk" in event) return to.chunk(event.chunk);
+    this.#waiting.delete(event.request);
+    if ("done" in event) return to.done(event.done);
+    const { message, type, param, code } = event.error;
+    to.fail(new FiresideError(code ?? type, message, param ?? undefined));
+  }
+
+  failure(error: FiresideError): void {
+    this.#ended = error;
+    for (const waiting of this.#waiting.values()) waiting.fail(error);
+    this.#waiting.clear();
+    this.#early.clear();
+  }
+}
+
 /** A model in this browser. */
 export class Engine {
   readonly #port: Port;
-  readonly #pending: Map<number, Pending>;
-  readonly #early: Map<number, StepEvent[]>;
+  readonly #requests: Requests;
   #info: EngineInfo;
   #source: ModelSource;
   #options: EngineOptions;
@@ -59,15 +102,13 @@ export class Engine {
 
   private constructor(
     port: Port,
-    pending: Map<number, Pending>,
-    early: Map<number, StepEvent[]>,
+    requests: Requests,
     info: EngineInfo,
     source: ModelSource,
     options: EngineOptions,
   ) {
     this.#port = port;
-    this.#pending = pending;
-    this.#early = early;
+    this.#requests = requests;
     this.#info = info;
     this.#source = source;
     this.#options = options;
@@ -80,25 +121,11 @@ export class Engine {
   /** @internal */
   static async start(source: ModelSource, options: EngineOptions): Promise<Engine> {
     throwIfAborted(options.signal);
-    const pending = new Map<number, Pending>();
-    const early = new Map<number, StepEvent[]>();
-    const listener: Listener = {
-      events(events) {
-        for (const event of events) {
-          const to = pending.get(event.request);
-          if (to) deliver(pending, event.request, to, event);
-          else early.set(event.request, [...(early.get(event.request) ?? []), event]);
-        }
-      },
-      failure(error) {
-        for (const waiting of pending.values()) waiting.fail(error);
-        pending.clear();
-      },
-    };
-    const port = await openPort(options, listener);
+    const requests = new Requests();
+    const port = await openPort(options, requests);
     try {
       const info = await loadInto(port, source, options);
-      return new Engine(port, pending, early, info, source, options);
+      return new Engine(port, requests, info, source, options);
     } catch (thrown) {
       port.close();
       throw toError(thrown);
@@ -115,11 +142,11 @@ export class Engine {
     if (signal?.aborted) cancel();
     if (body.stream) {
       const { pending, stream } = streamOf(cancel, signal, release);
-      this.#wait(number, pending);
+      this.#requests.wait(number, pending);
       return stream;
     }
     return new Promise((resolve, reject) => {
-      this.#wait(number, {
+      this.#requests.wait(number, {
         chunk() {},
         done(whole) {
           release();
@@ -134,16 +161,9 @@ export class Engine {
     });
   }
 
-  #wait(number: number, pending: Pending): void {
-    this.#pending.set(number, pending);
-    // What was said before its number came back.
-    for (const event of this.#early.get(number) ?? []) deliver(this.#pending, number, pending, event);
-    this.#early.delete(number);
-  }
-
   /** Ends every request; what they have so far is their answer, with the reason `abort`. */
   interruptGenerate(): void {
-    for (const number of this.#pending.keys()) this.#port.cancel(number);
+    for (const number of this.#requests.numbers()) this.#port.cancel(number);
   }
 
   /**
@@ -193,14 +213,6 @@ export class Engine {
   }
 }
 
-function deliver(pending: Map<number, Pending>, number: number, to: Pending, event: StepEvent): void {
-  if ("chunk" in event) return to.chunk(event.chunk);
-  pending.delete(number);
-  if ("done" in event) return to.done(event.done);
-  const { message, type, param, code } = event.error;
-  to.fail(new FiresideError(code ?? type, message, param ?? undefined));
-}
-
 function openPort(options: EngineOptions, listener: Listener): Promise<Port> | Port {
   if (options.worker === false) return localPort(listener);
   const worker =
@@ -217,12 +229,11 @@ function loadInto(port: Port, source: ModelSource, options: EngineOptions): Prom
 
 /** Addresses are relative to the page, not to the worker's script. */
 function absolute(source: ModelSource): ModelSource {
-  const full = (url: string) => new URL(url, document.baseURI).href;
-  const file = (url: string) => (/^[./]|\.gguf([?#]|$)/i.test(url) ? full(url) : url);
+  const file = (url: string) => (/^[./]|\.gguf([?#]|$)/i.test(url) ? absoluteUrl(url) : url);
   if (typeof source === "string") return file(source);
   if (source instanceof Blob || source instanceof ReadableStream) return source;
   if (isParts(source)) return source.map((part) => (typeof part === "string" ? file(part) : part));
-  const all = Object.entries(source).map(([name, url]) => [name, Array.isArray(url) ? url.map(full) : full(url)]);
+  const all = Object.entries(source).map(([name, url]) => [name, Array.isArray(url) ? url.map(absoluteUrl) : absoluteUrl(url)]);
   return Object.fromEntries(all) as typeof source;
 }
 

@@ -22,6 +22,8 @@ export type ErrorCode =
   | "network_error"
   /** There is no room for the model on this device. */
   | "quota_exceeded"
+  /** Another tab is fetching the model's file. */
+  | "in_use"
   /** The request means nothing; `param` names the field. */
   | "invalid_request_error"
   /** The prompt is longer than the context. */
@@ -83,5 +85,8 @@ export function toError(thrown: unknown): FiresideError {
 
 /** Throws where a signal has been given. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new FiresideError("aborted", "aborted by the caller");
+  if (!signal?.aborted) return;
+  // What took the place of a load says so.
+  if (signal.reason instanceof FiresideError) throw signal.reason;
+  throw new FiresideError("aborted", "aborted by the caller");
 }

@@ -4,10 +4,10 @@
  */
 import init, { Sha256, WebEngine } from "./wasm/fireside_web.js";
 import { adapterName, openAdapter, preferenceOf } from "./adapter.js";
-import { download, drain, type DownloadOptions } from "./download.js";
-import { FiresideError, throwIfAborted, toError, type ErrorObject } from "./errors.js";
+import { checkRoomForAll, download, drain, type DownloadOptions } from "./download.js";
+import { FiresideError, throwIfAborted, toError } from "./errors.js";
 import { findModel } from "./models.js";
-import { isParts, partsOf } from "./parts.js";
+import { absoluteUrl, isParts, partsOf } from "./parts.js";
 import { blobReader } from "./reader.js";
 import type {
   AdapterPreference,
@@ -94,27 +94,56 @@ export class Host {
   #losses = 0;
   /** While the engine is built again. */
   #recovery: Promise<void> | undefined;
-  /** Why there is no engine, where a device was lost for good. */
+  /** Why there is no engine, where one was lost for good. */
   #lost: FiresideError | undefined;
+  /** The load under way: what ends it, and its end. */
+  #loading: { controller: AbortController; ended: Promise<void> } | undefined;
   #stepping = false;
   /** The step that runs; the module does not let its engine go before. */
   #step: Promise<string> | undefined;
   readonly #onEvents: (events: StepEvent[]) => void;
-  readonly #onFailure: (error: ErrorObject) => void;
 
-  constructor(onEvents: (events: StepEvent[]) => void, onFailure: (error: ErrorObject) => void) {
+  constructor(onEvents: (events: StepEvent[]) => void) {
     this.#onEvents = onEvents;
-    this.#onFailure = onFailure;
   }
 
-  /** Loads a model in place of the one before. */
-  async load(
+  /** Loads a model in place of the one before; a load that is under way ends. */
+  load(
     source: ModelSource,
     options: HostOptions,
     signal: AbortSignal | undefined,
     onProgress: (progress: InitProgress) => void,
   ): Promise<EngineInfo> {
-    await this.unload();
+    const controller = new AbortController();
+    const abort = () => controller.abort(signal?.reason);
+    if (signal?.aborted) abort();
+    signal?.addEventListener("abort", abort, { once: true });
+    const unloaded = this.#drop(new FiresideError("aborted", "another load took this one's place"));
+    const loading = { controller, ended: unloaded };
+    this.#loading = loading;
+    const loaded = (async () => {
+      await unloaded;
+      try {
+        return await this.#load(source, options, controller.signal, onProgress);
+      } finally {
+        signal?.removeEventListener("abort", abort);
+        if (this.#loading === loading) this.#loading = undefined;
+      }
+    })();
+    loading.ended = loaded.then(
+      () => {},
+      () => {},
+    );
+    return loaded;
+  }
+
+  async #load(
+    source: ModelSource,
+    options: HostOptions,
+    signal: AbortSignal,
+    onProgress: (progress: InitProgress) => void,
+  ): Promise<EngineInfo> {
+    throwIfAborted(signal);
     const begin = performance.now();
     type Place = Pick<InitProgress, "file" | "part">;
     const report = (phase: InitProgress["phase"], loaded: number, total: number, text: string, place: Place = {}) => {
@@ -143,6 +172,7 @@ export class Host {
         cache: options.cache ?? true,
         newHasher: () => new Sha256(),
         onProgress: (loaded, total) => report("download", loaded, total, text, place),
+        onWait: () => report("download", 0, 0, `waiting for another tab to fetch ${file}`, place),
       };
     };
     const uploaded = (loaded: number, total: number) => {
@@ -161,6 +191,7 @@ export class Host {
       report("compile", 0, 1, "compiling shaders");
       await this.#warmUp(engine, signal);
       report("compile", 1, 1, "ready");
+      throwIfAborted(signal);
     } catch (thrown) {
       engine.free();
       throw thrown;
@@ -171,7 +202,7 @@ export class Host {
   }
 
   /** One short answer, so that shaders are compiled before the first request. */
-  async #warmUp(engine: WebEngine, signal: AbortSignal | undefined): Promise<void> {
+  async #warmUp(engine: WebEngine, signal: AbortSignal): Promise<void> {
     const prompt = Array.from({ length: 8 }, () => 0);
     engine.submit(false, JSON.stringify({ prompt, max_tokens: 2, temperature: 0, ignore_eos: true }), "warm-up", 0);
     while (engine.hasWork()) {
@@ -242,7 +273,7 @@ export class Host {
           const error = toError(thrown);
           const build = this.#build;
           if (this.#engine !== engine) break;
-          if (error.code !== "device_lost" || !build || ++this.#losses > MOST_LOSSES) throw error;
+          if (error.code !== "device_lost" || !build || ++this.#losses > MOST_LOSSES) throw thrown;
           this.#recovery = this.#recover(engine, build);
           await this.#recovery.finally(() => (this.#recovery = undefined));
         } finally {
@@ -250,8 +281,7 @@ export class Host {
         }
       }
     } catch (thrown) {
-      this.#open.clear();
-      this.#onFailure(toError(thrown).toJSON());
+      this.#failAll(thrown instanceof WebAssembly.RuntimeError ? this.#trapped(thrown) : toError(thrown));
     } finally {
       this.#stepping = false;
     }
@@ -305,6 +335,22 @@ export class Host {
     }
   }
 
+  /** Ends every request under way, each with the error. */
+  #failAll({ code, message }: FiresideError): void {
+    const error = { message, type: code, param: null, code };
+    const events = [...this.#open.values()].map(({ number }) => ({ request: number, error }));
+    this.#open.clear();
+    if (events.length > 0) this.#onEvents(events);
+  }
+
+  /** A module that has trapped answers nothing more, and cannot be started a second time in its realm. */
+  #trapped(trap: WebAssembly.RuntimeError): FiresideError {
+    this.#engine = undefined;
+    this.#build = undefined;
+    this.#lost = new FiresideError("server_error", `the engine stopped on a fault of its own (${trap.message}): reload the page`);
+    return this.#lost;
+  }
+
   tokenize(text: string, special: boolean): number[] {
     return Array.from(this.#loaded().tokenize(text, special));
   }
@@ -322,18 +368,23 @@ export class Host {
     this.#engine?.clearCache();
   }
 
-  /** Lets the model go; requests under way fail. */
-  async unload(): Promise<void> {
+  /** Lets the model go; requests under way fail, and so does a load. */
+  unload(): Promise<void> {
+    return this.#drop(new FiresideError("unloaded", "the model was unloaded while it was loaded"));
+  }
+
+  async #drop(why: FiresideError): Promise<void> {
     const engine = this.#engine;
+    const loading = this.#loading;
     this.#engine = undefined;
     this.#build = undefined;
     this.#lost = undefined;
-    if (this.#open.size > 0) {
-      this.#open.clear();
-      this.#onFailure(new FiresideError("unloaded", "the model was unloaded while it answered").toJSON());
-    }
+    loading?.controller.abort(why);
+    this.#failAll(new FiresideError("unloaded", "the model was unloaded while it answered"));
     await this.#step?.catch(() => {});
     engine?.free();
+    // Two models at once could be more than the adapter holds.
+    await loading?.ended;
   }
 }
 
@@ -385,6 +436,7 @@ async function safetensorsBuild(source: SafetensorsSource, fetching: Fetching, s
   const urls = typeof source.safetensors === "string" ? [source.safetensors] : source.safetensors;
   const names = urls.map(nameOf);
   const blobs: Blob[] = [];
+  if (urls.length > 1) await checkRoomForAll(urls, fetching("model"));
   for (const [at, url] of urls.entries()) blobs.push(await download(url, fetching(nameOf(url), undefined, partOf(at, urls))));
   return async (uploaded) =>
     WebEngine.loadSafetensors(
@@ -429,11 +481,13 @@ async function fetchGguf(
     throw new FiresideError("bad_option", `${JSON.stringify(part)} is neither a known model nor the URL of a GGUF file`, "source");
   }
   const files: Named[] = [];
+  const urls = parts.filter((part) => typeof part === "string").map(absoluteUrl);
+  if (urls.length > 1) await checkRoomForAll(urls, fetching("model"));
   for (const [at, part] of parts.entries()) {
     const name = known?.id ?? nameOf(part);
     const how = fetching(name, digests[at], partOf(at, parts));
     if (typeof part === "string") {
-      files.push({ blob: await download(new URL(part, self.location.href).href, how), name });
+      files.push({ blob: await download(absoluteUrl(part), how), name });
     } else {
       if (how.sha256) await drain(part.stream(), part.size, how);
       files.push({ blob: part, name });

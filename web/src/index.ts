@@ -30,5 +30,6 @@ export { adapterReport, type AdapterReport } from "./adapter.js";
 export { Engine, type RequestOptions, type Stream } from "./engine.js";
 export { FiresideError, type ErrorCode } from "./errors.js";
 export { knownModels, type KnownModel } from "./models.js";
+export { partsOf } from "./parts.js";
 export { deleteModel, hasModel, listModels, storageEstimate, type CachedModel } from "./store.js";
 export type * from "./types.js";

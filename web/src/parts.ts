@@ -1,8 +1,13 @@
-/** Models in several GGUF files, as `gguf-split` writes them. */
+/** Addresses of models, those in several GGUF files as `gguf-split` writes them among them. */
 import type { ModelSource } from "./types.js";
 
 /** More parts than any published model has. */
 const MOST = 4096;
+
+/** An address in full; relative ones are the page's, or those of a worker that makes its own engine. */
+export function absoluteUrl(url: string): string {
+  return new URL(url, typeof document === "undefined" ? self.location.href : document.baseURI).href;
+}
 
 /** Whether a source is a list of parts. */
 export function isParts(source: ModelSource): source is readonly (string | Blob)[] {

@@ -26,6 +26,7 @@ export interface Port {
 /** Who hears of what happens. */
 export interface Listener {
   events(events: StepEvent[]): void;
+  /** Nothing is answered any more. */
   failure(error: FiresideError): void;
 }
 
@@ -58,7 +59,6 @@ export class WorkerPort implements Port {
     if (message?.fireside !== true) return;
     if ("progress" in message) return this.#onProgress(message.progress);
     if ("events" in message) return this.#listener.events(message.events);
-    if ("failure" in message) return this.#listener.failure(fromObject(message.failure));
     const waiting = this.#waiting.get(message.call);
     this.#waiting.delete(message.call);
     if ("error" in message) waiting?.reject(fromObject(message.error));
@@ -143,10 +143,7 @@ function fromObject({ code, message, param }: ErrorObject): FiresideError {
 /** An engine on the page's own thread. */
 export async function localPort(listener: Listener): Promise<Port> {
   const { Host } = await import("./host.js");
-  const host = new Host(
-    (events) => listener.events(events),
-    (failure) => listener.failure(fromObject(failure)),
-  );
+  const host = new Host((events) => listener.events(events));
   return {
     load: (source, options, signal, onProgress) => host.load(source, options, signal, onProgress),
     submit: (chat, body) => host.submit(chat, body),

@@ -20,5 +20,4 @@ export type Answer =
   | { fireside: true; call: number; value: unknown }
   | { fireside: true; call: number; error: ErrorObject }
   | { fireside: true; progress: InitProgress }
-  | { fireside: true; events: StepEvent[] }
-  | { fireside: true; failure: ErrorObject };
+  | { fireside: true; events: StepEvent[] };

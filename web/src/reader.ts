@@ -20,15 +20,16 @@ export function blobReader(blob: Blob): ByteReader {
 
 /** Pages have one synchronous way to the bytes of a Blob: a request for its address, as text. */
 function readInPage(blob: Blob): Uint8Array {
-  const url = URL.createObjectURL(blob);
+  // A byte before it, as what begins like a byte order mark would be read in that mark's encoding.
+  const url = URL.createObjectURL(new Blob([" ", blob]));
   try {
     const request = new XMLHttpRequest();
     request.open("GET", url, false);
     request.overrideMimeType("text/plain; charset=x-user-defined");
     request.send();
     const text = request.responseText;
-    const bytes = new Uint8Array(text.length);
-    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i) & 0xff;
+    const bytes = new Uint8Array(text.length - 1);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i + 1) & 0xff;
     return bytes;
   } finally {
     URL.revokeObjectURL(url);

@@ -5,9 +5,9 @@
  * there. What is written is never taken for whole before its length (and digest, where one is
  * known) has been checked.
  */
-import { FiresideError } from "./errors.js";
+import { FiresideError, throwIfAborted } from "./errors.js";
 import { findModel } from "./models.js";
-import { partsOf } from "./parts.js";
+import { absoluteUrl, partsOf } from "./parts.js";
 
 /** A file that is kept. */
 export interface CachedModel {
@@ -23,6 +23,8 @@ export interface CachedModel {
   sha256?: string;
   /** The server's tag of this version. */
   etag?: string;
+  /** When the server says that it was changed last. */
+  modified?: string;
   /** Where the pieces begin that the Cache API holds it in. */
   pieces?: number[];
 }
@@ -113,10 +115,14 @@ class OpfsSlot implements Slot {
 
   async #open(): Promise<void> {
     if (this.#sync || this.#writer) return;
-    if (typeof this.#handle.createSyncAccessHandle === "function") {
-      this.#sync = await this.#handle.createSyncAccessHandle();
-    } else {
-      this.#writer = await this.#handle.createWritable({ keepExistingData: true });
+    try {
+      if (typeof this.#handle.createSyncAccessHandle === "function") {
+        this.#sync = await this.#handle.createSyncAccessHandle();
+      } else {
+        this.#writer = await this.#handle.createWritable({ keepExistingData: true });
+      }
+    } catch (thrown) {
+      throw heldElsewhere(thrown) ?? thrown;
     }
   }
 
@@ -256,6 +262,42 @@ class CacheSlot implements Slot {
   }
 }
 
+/** The error for a file that another tab writes; nothing for any other fault. */
+function heldElsewhere(thrown: unknown): FiresideError | undefined {
+  if ((thrown as DOMException | null)?.name !== "NoModificationAllowedError") return undefined;
+  return new FiresideError("in_use", "another tab is fetching this model: let it end, or close that tab");
+}
+
+/**
+ * Runs `work` while no other tab or engine of this origin writes the file of an address; `onWait` is
+ * called where one does.
+ */
+export async function withLock<T>(
+  url: string,
+  signal: AbortSignal | undefined,
+  onWait: () => void,
+  work: () => Promise<T>,
+): Promise<T> {
+  const { locks } = navigator;
+  // Not in insecure contexts, where nothing is kept either.
+  if (!locks) return work();
+  const name = `fireside ${url}`;
+  const atOnce = await locks.request(name, { ifAvailable: true }, async (lock) => lock && { value: await work() });
+  if (atOnce) return atOnce.value;
+  onWait();
+  let began = false;
+  const begin = async () => {
+    began = true;
+    return work();
+  };
+  try {
+    return await locks.request(name, signal ? { signal } : {}, begin);
+  } catch (thrown) {
+    if (!began) throwIfAborted(signal);
+    throw thrown;
+  }
+}
+
 /** The place of an address in the store; `null` where this browser keeps nothing. */
 export async function openSlot(url: string): Promise<Slot | null> {
   const dir = await folder();
@@ -288,10 +330,7 @@ export async function listModels(): Promise<CachedModel[]> {
 /** The addresses that files of a model are kept under, by its known name or its address. */
 function addressesOf(model: string): string[] {
   const known = findModel(model);
-  if (known) return [known.url];
-  // As a page gives them to the engine: relative to the page.
-  const base = typeof document === "undefined" ? self.location.href : document.baseURI;
-  return partsOf(model).map((url) => new URL(url, base).href);
+  return known ? [known.url] : partsOf(model).map(absoluteUrl);
 }
 
 /** Whether a model is kept and whole: all of its parts, where it has several. */
@@ -314,7 +353,12 @@ async function forget(url?: string): Promise<void> {
     for await (const name of dir.keys()) {
       if (keys === null || name.startsWith(keys)) names.push(name);
     }
-    for (const name of names) await dir.removeEntry(name);
+    // The bytes before their note (".bin", ".json"): a note without bytes is found again.
+    for (const name of names.sort()) {
+      await dir.removeEntry(name).catch((thrown: unknown) => {
+        throw heldElsewhere(thrown) ?? thrown;
+      });
+    }
     return;
   }
   if (!("caches" in globalThis)) return;

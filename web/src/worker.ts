@@ -5,10 +5,7 @@ import type { Answer, Call } from "./protocol.js";
 
 const scope = self as unknown as DedicatedWorkerGlobalScope;
 const answer = (message: Answer) => scope.postMessage(message);
-const host = new Host(
-  (events) => answer({ fireside: true, events }),
-  (failure) => answer({ fireside: true, failure }),
-);
+const host = new Host((events) => answer({ fireside: true, events }));
 const loads = new Map<number, AbortController>();
 
 async function perform(call: Extract<Call, { call: number }>): Promise<unknown> {

@@ -67,6 +67,11 @@ const ADVICE: Record<string, Advice> = {
     next: "Delete a model that is kept here, or free space on the device. Private windows have little.",
     remedies: ["storage", "retry"],
   },
+  in_use: {
+    title: "Another tab is fetching this model",
+    next: "Let it end there, or close that tab, and try again.",
+    remedies: ["retry"],
+  },
   invalid_request_error: {
     title: "The request does not fit",
     next: "Change the setting that the message names.",

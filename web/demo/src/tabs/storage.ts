@@ -1,18 +1,25 @@
 /** What is kept on this device, how large, and how to be rid of it. */
-import { deleteModel, storageEstimate, type CachedModel } from "fireside-llm";
+import { deleteModel, storageEstimate } from "fireside-llm";
 
 import { announce, h, icon } from "../dom.js";
-import { bytes } from "../format.js";
-import { kept, nameOfKept } from "../library.js";
+import { bytes, sentence } from "../format.js";
+import { extentOf, kept, nameOfKept, type KeptModel } from "../library.js";
+import { asError } from "../session.js";
 
 export function storageTab(onChange: () => void) {
   return (place: HTMLElement): void => {
+    const note = h("p", { class: "help", role: "alert" });
     const fill = async () => {
       const [models, { usage, quota }] = await Promise.all([kept(), storageEstimate()]);
       const total = models.reduce((sum, model) => sum + model.received, 0);
-      const forget = (model?: CachedModel) => async () => {
-        await deleteModel(model?.url);
-        announce(model ? `${nameOfKept(model)} is deleted` : "All models are deleted");
+      const forget = (model?: KeptModel) => async () => {
+        note.textContent = "";
+        try {
+          await deleteModel(model?.url);
+          announce(model ? `${nameOfKept(model)} is deleted` : "All models are deleted");
+        } catch (thrown) {
+          note.textContent = sentence(asError(thrown).message);
+        }
         onChange();
         await fill();
       };
@@ -24,7 +31,7 @@ export function storageTab(onChange: () => void) {
             "div",
             { class: "model-text" },
             h("strong", {}, nameOfKept(model)),
-            h("span", {}, model.complete ? bytes(model.size) : `${bytes(model.received)} of ${bytes(model.size)}, the rest comes with the next load`),
+            h("span", {}, extentOf(model)),
           ),
           h(
             "button",
@@ -37,6 +44,7 @@ export function storageTab(onChange: () => void) {
       place.replaceChildren(
         h("h3", {}, "Models on this device"),
         models.length > 0 ? h("ul", { class: "models" }, ...list) : h("p", { class: "help" }, "None yet. A model that you download stays here, and loads without a network."),
+        note,
         h("h3", {}, "Space"),
         h("progress", { max: quota || 1, value: usage, "aria-label": "Space in use" }),
         h(
@@ -54,6 +62,9 @@ export function storageTab(onChange: () => void) {
         ...(models.length > 0 ? [h("button", { type: "button", class: "button wide danger", onclick: forget() }, "Delete all models")] : []),
       );
     };
-    void fill();
+    fill().catch((thrown: unknown) => {
+      note.textContent = sentence(asError(thrown).message);
+      place.replaceChildren(note);
+    });
   };
 }

@@ -1,0 +1,141 @@
+// An engine from its load to its end: what is aborted, overtaken or unloaded leaves nothing.
+
+import assert from "node:assert/strict";
+
+import { answer, forgetAll, keepDevices, load, MODEL, onOtherPage, TINY, unload } from "./page.mjs";
+
+export const CHECKS = {};
+
+CHECKS["a load that is aborted in any phase ends, and gives its device back"] = async (all) => {
+  await onOtherPage(all, keepDevices, async (page) => {
+    await forgetAll(page);
+    for (const phase of ["download", "upload", "compile"]) {
+      const { code, message, phases } = await load(page, MODEL, { worker: false, abortIn: phase });
+      assert.equal(code, "aborted", `${phase}: ${message}`);
+      assert.equal(phases.at(-1), phase);
+    }
+    const reasons = await page.evaluate(() => Promise.all(window.devices.map((device) => device.lost.then(({ reason }) => reason))));
+    // Before the download is over there is none.
+    assert.deepEqual(reasons, ["destroyed", "destroyed"]);
+  });
+};
+
+CHECKS["a request that is aborted in its prefill gives its blocks back"] = async ({ page }) => {
+  const { info, message } = await load(page, TINY, { contextSize: 8192 });
+  assert.ok(info, message);
+  const { before, during, code, after, next } = await page.evaluate(async () => {
+    const { engine } = window;
+    const before = await engine.counters();
+    // More than a step takes.
+    const prompt = Array.from({ length: 6000 }, (_, at) => 32 + ((at * 7) % 90));
+    const controller = new AbortController();
+    const asked = engine.completions.create({ prompt, max_tokens: 5 }, { signal: controller.signal });
+    const ended = asked.then(() => "answered", (error) => error.code);
+    let during = await engine.counters();
+    while (during.running === 0) during = await engine.counters();
+    controller.abort();
+    const code = await ended;
+    const after = await engine.counters();
+    const next = await engine.completions.create({ prompt: "Once", max_tokens: 2, ignore_eos: true });
+    return { before, during, code, after, next: next.choices[0].finish_reason };
+  });
+  assert.ok(during.usedBlocks > 0);
+  assert.equal(during.generatedTokens, before.generatedTokens, "it was past its prefill");
+  assert.equal(code, "aborted");
+  assert.equal(after.running, 0);
+  assert.equal(after.usedBlocks, 0);
+  assert.equal(next, "length");
+  await unload(page);
+};
+
+CHECKS["unload ends the worker, what it answered, and what comes later"] = async ({ page }) => {
+  const { info, message } = await load(page, TINY);
+  assert.ok(info, message);
+  assert.equal(page.workers().length, 1);
+  const codes = await page.evaluate(async () => {
+    const { engine } = window;
+    const code = ({ reason }) => reason?.code;
+    const create = () => engine.completions.create({ prompt: "Once", max_tokens: 4000, ignore_eos: true });
+    const before = create();
+    await engine.counters();
+    const [one] = await Promise.allSettled([before, engine.unload()]);
+    const [two] = await Promise.allSettled([create()]);
+    return [code(one), code(two)];
+  });
+  assert.deepEqual(codes, ["unloaded", "unloaded"]);
+  while (page.workers().length > 0) await page.waitForEvent("worker", { timeout: 1 }).catch(() => {});
+};
+
+CHECKS["on the page's own thread unload gives the adapter's memory back"] = async (all) => {
+  await onOtherPage(all, keepDevices, async (page) => {
+    const { info, message } = await load(page, TINY, { worker: false });
+    assert.ok(info, message);
+    const { reasons, code } = await page.evaluate(async () => {
+      const { engine } = window;
+      await engine.reload();
+      await engine.unload();
+      const lost = await Promise.all(window.devices.map((device) => device.lost));
+      const [later] = await Promise.allSettled([engine.completions.create({ prompt: "A" })]);
+      return { reasons: lost.map(({ reason }) => reason), code: later.reason?.code };
+    });
+    // That of the first load, and that of the second.
+    assert.deepEqual(reasons, ["destroyed", "destroyed"]);
+    assert.equal(code, "unloaded");
+  });
+};
+
+CHECKS["of loads that overlap the last one stands, and the others leave nothing"] = async (all) => {
+  await onOtherPage(all, keepDevices, async (page) => {
+    const { info, message } = await load(page, TINY, { worker: false });
+    assert.ok(info, message);
+    const { codes, left, text } = await page.evaluate(async () => {
+      const { engine } = window;
+      const ended = await Promise.allSettled([engine.reload(), engine.reload(), engine.reload()]);
+      const codes = ended.map(({ reason }) => reason?.code ?? "loaded");
+      const body = { prompt: "Once", max_tokens: 3, ignore_eos: true };
+      const { choices } = await engine.completions.create(body);
+      let left = window.devices.length;
+      for (const device of window.devices) void device.lost.then(() => (left -= 1));
+      await engine.counters();
+      return { codes, left, text: choices[0].finish_reason };
+    });
+    assert.deepEqual(codes, ["aborted", "aborted", "loaded"]);
+    assert.equal(text, "length");
+    assert.equal(left, 1);
+    const after = await page.evaluate(async () => {
+      const { engine } = window;
+      const loading = engine.reload();
+      await engine.unload();
+      const [{ reason }] = await Promise.allSettled([loading]);
+      await Promise.all(window.devices.map((device) => device.lost));
+      return reason?.code ?? "loaded";
+    });
+    assert.equal(after, "unloaded");
+  });
+};
+
+CHECKS["a worker of the page's own makes its engine, with addresses of its own"] = async ({ page }) => {
+  const text = await page.evaluate(async () => {
+    const worker = new Worker("/scripts/own-worker.js", { type: "module" });
+    const { data } = await new Promise((resolve) => worker.addEventListener("message", resolve, { once: true }));
+    worker.terminate();
+    return data;
+  });
+  const { info, message } = await load(page, TINY, { cache: false });
+  assert.ok(info, message);
+  assert.equal(text, await answer(page));
+  await unload(page);
+};
+
+CHECKS["bytes that begin like a byte order mark are read as they are, without a worker"] = async ({ page }) => {
+  const read = await page.evaluate(async () => {
+    const { blobReader } = await import("/package/reader.js");
+    const marks = [[0xef, 0xbb, 0xbf], [0xff, 0xfe], [0xfe, 0xff], [0, 0, 0xfe, 0xff], []];
+    return marks.map((mark) => {
+      const bytes = [...mark, 0x41, 0x80, 0xff];
+      const reader = blobReader(new Blob([new Uint8Array([7, ...bytes, 9])]));
+      return [bytes, [...reader.read(1, 1 + bytes.length)]];
+    });
+  });
+  for (const [expected, found] of read) assert.deepEqual(found, expected);
+};
