@@ -1,5 +1,11 @@
-// Puts the WASM module beside the compiled package; `cargo xtask web` has written it to src/wasm.
-import { cp, mkdir } from "node:fs/promises";
+// Before the compiler runs (`clean`) nothing of an older build stays; afterwards the WASM module goes beside the
+// compiled package (`cargo xtask web` has written it to src/wasm), and the licences beside the README.
+import { cp, mkdir, rm } from "node:fs/promises";
 
-await mkdir("dist/wasm", { recursive: true });
-await cp("src/wasm", "dist/wasm", { recursive: true });
+if (process.argv[2] === "clean") {
+  await rm("dist", { recursive: true, force: true });
+} else {
+  await mkdir("dist/wasm", { recursive: true });
+  await cp("src/wasm", "dist/wasm", { recursive: true });
+  for (const name of ["LICENSE-APACHE", "LICENSE-MIT"]) await cp(`../${name}`, name);
+}

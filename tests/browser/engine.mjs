@@ -49,6 +49,7 @@ async function main() {
     [MODEL]: model,
     "/broken.gguf": path.join(here, "package.json"),
     "/tiny/": path.join(here, "../fixtures/tiny-gguf"),
+    "/sharded/": path.join(here, "../fixtures/tiny-llama/sharded"),
     "/scripts/": path.join(here, "engine"),
   });
   try {

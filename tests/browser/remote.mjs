@@ -7,6 +7,7 @@ import { createInterface } from "node:readline";
 
 import { serveApi, WORDS } from "./api.mjs";
 import { accessible, answers, becomes, closePanel, inEveryLook, openTab } from "./demo-page.mjs";
+import { until } from "./engine/page.mjs";
 
 const place = (page) => page.evaluate(() => document.querySelector("#places input:checked")?.value ?? null);
 const isSwitchShown = (page) => page.isVisible("#places");
@@ -24,11 +25,6 @@ async function ask(page, text) {
 async function noticeOf(page) {
   await page.waitForSelector(".notice");
   return page.innerText(".notice");
-}
-
-/** Resolves when `holds` does; the event loop goes round meanwhile. */
-async function until(holds) {
-  while (!holds()) await new Promise((done) => setImmediate(done));
 }
 
 const CHECKS = {
@@ -70,7 +66,7 @@ const CHECKS = {
     await page.keyboard.press("Escape");
     await becomes(page, "ready");
     assert.match(await lastStats(page), /stopped by you/);
-    await until(() => api.left === 1);
+    await until("the server is left", () => api.left === 1);
     api.after = null;
     await page.click("text=Regenerate");
     await page.waitForFunction(() => /5 tokens/.test([...document.querySelectorAll(".stats")].at(-1)?.textContent ?? ""));
@@ -106,6 +102,19 @@ const CHECKS = {
     api.refusal = null;
     await page.click(".notice button:has-text(\"Try again\")");
     await page.waitForFunction(() => /5 tokens/.test(document.querySelector(".stats")?.textContent ?? ""));
+
+    // A broken answer is made anew, not gone on with.
+    api.after = { cut: true };
+    await page.fill("#prompt", "And then?");
+    await page.press("#prompt", "Enter");
+    await noticeOf(page);
+    api.after = null;
+    await page.click(".notice button:has-text(\"Try again\")");
+    await page.waitForFunction(() => {
+      const stats = [...document.querySelectorAll(".stats")];
+      return stats.length === 2 && /5 tokens/.test(stats[1].textContent);
+    });
+    assert.equal((await answers(page)).length, 2);
     await page.click("#new-chat");
   },
 

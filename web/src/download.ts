@@ -190,36 +190,55 @@ async function fetchThrough(url: string, slot: Slot, options: DownloadOptions): 
 async function fetchInto(url: string, slot: Slot, options: DownloadOptions, attempt: Attempt): Promise<void> {
   const { note } = slot;
   if (note.received > 0 && !canGoOn(note, options)) await slot.rewind(0);
+  // Before the request, whose connection would stand idle meanwhile.
+  let hasher = options.newHasher();
+  for await (const bytes of slot.existing()) {
+    throwIfAborted(options.signal);
+    hasher.update(bytes);
+  }
+  // All of it is here, and only its end was not noted.
+  if (note.size > 0 && note.received === note.size) return finish(url, slot, options, hasher);
+
   let response = await request(url, options, note.received);
   attempt.answered = true;
   if (note.received > 0 && !goesOn(response, note)) {
     // Another version, or a server without ranges: from the beginning.
     await slot.rewind(0);
+    hasher = options.newHasher();
     if (response.status !== 200) {
       await response.body?.cancel();
       response = await request(url, options);
     }
   }
   attempt.from = note.received;
-  const hasher = options.newHasher();
-  for await (const bytes of slot.existing()) hasher.update(bytes);
   note.size = totalOf(response, note.received);
   delete note.etag;
   delete note.modified;
   Object.assign(note, versionOf(response));
-  if (note.size > 0) await checkRoom(note.size - note.received);
+  try {
+    await append(url, response, slot, options, hasher);
+  } catch (thrown) {
+    await response.body?.cancel().catch(() => {});
+    throw thrown;
+  }
+  await finish(url, slot, options, hasher);
+}
 
+/** Writes what an answer brings behind what is here. */
+async function append(url: string, response: Response, slot: Slot, options: DownloadOptions, hasher: Hasher): Promise<void> {
+  const { note } = slot;
+  if (note.size > 0) await checkRoom(note.size - note.received);
   let noted = note.received;
   let arrived = note.received;
   if (!response.body) throw new FiresideError("network_error", `the answer for ${url} has no body`);
   options.onProgress(arrived, note.size);
   try {
-    for await (const bytes of chunksOf(response.body, options.signal)) {
+    for await (const bytes of chunksOf(response.body, `the download of ${url}`, options.signal)) {
       hasher.update(bytes);
       await slot.append(bytes);
       arrived += bytes.length;
       options.onProgress(arrived, note.size);
-      if (note.received - noted >= NOTE_EVERY) {
+      if (note.received - noted >= (slot.copies ? Math.max(NOTE_EVERY, noted) : NOTE_EVERY)) {
         noted = note.received;
         await slot.save();
       }
@@ -229,15 +248,18 @@ async function fetchInto(url: string, slot: Slot, options: DownloadOptions, atte
     // On a full disk what is not noted yet could not be found again: its room is given back.
     if (error.code === "quota_exceeded") await slot.rewind(noted);
     else await slot.save();
-    throwIfAborted(options.signal);
-    if (error.code === "quota_exceeded") throw error;
-    throw new FiresideError("network_error", `the download of ${url} broke off: ${error.message}`);
+    throw error;
   }
   if (note.size > 0 && arrived < note.size) {
     await slot.save();
     throw brokeOff(url, arrived, note.size);
   }
   note.size = arrived;
+}
+
+/** Checks what is here, and calls it whole. */
+async function finish(url: string, slot: Slot, options: DownloadOptions, hasher: Hasher): Promise<void> {
+  const { note } = slot;
   const digest = hasher.hex();
   if (options.sha256 && options.sha256.toLowerCase() !== digest) {
     await slot.rewind(0);
@@ -254,14 +276,7 @@ async function fetchInto(url: string, slot: Slot, options: DownloadOptions, atte
 async function fetchWhole(url: string, options: DownloadOptions): Promise<Blob> {
   const response = await request(url, options);
   const total = totalOf(response);
-  let blob: Blob;
-  try {
-    blob = await drain(response.body, total, options);
-  } catch (thrown) {
-    throwIfAborted(options.signal);
-    if (thrown instanceof FiresideError) throw thrown;
-    throw new FiresideError("network_error", `the download of ${url} broke off: ${toError(thrown).message}`);
-  }
+  const blob = await drain(response.body, total, options);
   if (total > 0 && blob.size !== total) throw brokeOff(url, blob.size, total);
   return blob;
 }
@@ -275,14 +290,26 @@ function wrongDigest(file: string, found: string, expected: string): FiresideErr
 }
 
 /** What a stream gives until its end or the signal, even where it gives nothing for long. */
-async function* chunksOf(stream: ReadableStream<Uint8Array>, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+async function* chunksOf(
+  stream: ReadableStream<Uint8Array>,
+  what: string,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array> {
   const reader = stream.getReader();
   const cancel = () => void reader.cancel().catch(() => {});
   signal?.addEventListener("abort", cancel, { once: true });
+  const read = async () => {
+    try {
+      return await reader.read();
+    } catch (thrown) {
+      throwIfAborted(signal);
+      throw new FiresideError("network_error", `${what} broke off: ${toError(thrown).message}`);
+    }
+  };
   try {
     for (;;) {
       throwIfAborted(signal);
-      const { done, value } = await reader.read();
+      const { done, value } = await read();
       throwIfAborted(signal);
       if (done) return;
       yield value;
@@ -303,7 +330,7 @@ export async function drain(
   const parts: Blob[] = [];
   let pending: Uint8Array[] = [];
   let loaded = 0;
-  for await (const bytes of stream ? chunksOf(stream, options.signal) : []) {
+  for await (const bytes of stream ? chunksOf(stream, `the stream of ${options.file}`, options.signal) : []) {
     hasher.update(bytes);
     pending.push(bytes);
     loaded += bytes.length;

@@ -41,10 +41,6 @@ class Requests implements Listener {
   /** Why nothing more will be said. */
   #ended: FiresideError | undefined;
 
-  numbers(): Iterable<number> {
-    return this.#waiting.keys();
-  }
-
   wait(number: number, pending: Pending): void {
     if (this.#ended) return pending.fail(this.#ended);
     this.#waiting.set(number, pending);
@@ -122,12 +118,13 @@ export class Engine {
   static async start(source: ModelSource, options: EngineOptions): Promise<Engine> {
     throwIfAborted(options.signal);
     const requests = new Requests();
-    const port = await openPort(options, requests);
+    let port: Port | undefined;
     try {
+      port = await openPort(options, requests);
       const info = await loadInto(port, source, options);
       return new Engine(port, requests, info, source, options);
     } catch (thrown) {
-      port.close();
+      port?.close();
       throw toError(thrown);
     }
   }
@@ -135,7 +132,7 @@ export class Engine {
   async #create(chat: boolean, body: { stream?: boolean | null }, options?: RequestOptions): Promise<unknown> {
     const signal = options?.signal;
     throwIfAborted(signal);
-    const number = await typed(this.#port.submit(chat, JSON.stringify(body)));
+    const number = await typed(this.#port.submit(chat, textOf(body)));
     const cancel = () => this.#port.cancel(number);
     signal?.addEventListener("abort", cancel, { once: true });
     const release = () => signal?.removeEventListener("abort", cancel);
@@ -163,7 +160,7 @@ export class Engine {
 
   /** Ends every request; what they have so far is their answer, with the reason `abort`. */
   interruptGenerate(): void {
-    for (const number of this.#requests.numbers()) this.#port.cancel(number);
+    this.#port.cancelAll();
   }
 
   /**
@@ -219,7 +216,7 @@ function openPort(options: EngineOptions, listener: Listener): Promise<Port> | P
     options.worker instanceof Worker
       ? options.worker
       : new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "fireside" });
-  return new WorkerPort(worker, listener);
+  return new WorkerPort(worker, worker !== options.worker, listener);
 }
 
 function loadInto(port: Port, source: ModelSource, options: EngineOptions): Promise<EngineInfo> {
@@ -227,10 +224,28 @@ function loadInto(port: Port, source: ModelSource, options: EngineOptions): Prom
   return port.load(absolute(source), host, signal, (progress) => initProgressCallback?.(progress));
 }
 
+/** Streams that a load has taken: nothing is left in them. */
+const spent = new WeakSet<ReadableStream>();
+
+/** A request's body as JSON. */
+function textOf(body: object): string {
+  try {
+    return JSON.stringify(body);
+  } catch (thrown) {
+    throw new FiresideError("invalid_request_error", `the request is no JSON: ${toError(thrown).message}`);
+  }
+}
+
 /** Addresses are relative to the page, not to the worker's script. */
 function absolute(source: ModelSource): ModelSource {
   const file = (url: string) => (/^[./]|\.gguf([?#]|$)/i.test(url) ? absoluteUrl(url) : url);
   if (typeof source === "string") return file(source);
+  if (source instanceof ReadableStream) {
+    if (source.locked || spent.has(source)) {
+      throw new FiresideError("bad_option", "source is a stream that has been read: give another one", "source");
+    }
+    spent.add(source);
+  }
   if (source instanceof Blob || source instanceof ReadableStream) return source;
   if (isParts(source)) return source.map((part) => (typeof part === "string" ? file(part) : part));
   const all = Object.entries(source).map(([name, url]) => [name, Array.isArray(url) ? url.map(absoluteUrl) : absoluteUrl(url)]);
@@ -242,7 +257,11 @@ function streamOf(cancel: () => void, signal: AbortSignal | undefined, release: 
   const queue: unknown[] = [];
   let ended = false;
   let failure: FiresideError | undefined;
-  let wake: () => void = () => {};
+  let waiting: (() => void)[] = [];
+  const wake = () => {
+    for (const next of waiting) next();
+    waiting = [];
+  };
   const end = () => {
     ended = true;
     release();
@@ -270,9 +289,14 @@ function streamOf(cancel: () => void, signal: AbortSignal | undefined, release: 
           for (;;) {
             const chunk = queue.shift();
             if (chunk !== undefined) return { value: chunk, done: false };
-            if (failure) throw failure;
+            if (failure) {
+              // Said once; then the stream is at its end.
+              const error = failure;
+              failure = undefined;
+              throw error;
+            }
             if (ended) return { value: undefined, done: true };
-            await new Promise<void>((resolve) => (wake = resolve));
+            await new Promise<void>((resolve) => waiting.push(resolve));
           }
         },
         async return() {

@@ -16,6 +16,8 @@ export type ErrorCode =
   | "bad_option"
   /** The bytes that arrived are not those that were expected. */
   | "bad_digest"
+  /** The WASM module could not be fetched or compiled. */
+  | "module_failed"
   /** The server answered with an error. */
   | "http_error"
   /** The server could not be reached. */

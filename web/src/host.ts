@@ -28,15 +28,34 @@ export type StepEvent =
   | { request: number; done: unknown }
   | { request: number; error: { message: string; type: string; param: string | null; code: string | null } };
 
-let ready: Promise<void> | undefined;
+let ready: { module: Promise<void>; url: string | undefined } | undefined;
+/** Why nothing in this realm's module answers any more. */
+let trapped: FiresideError | undefined;
 
-function startModule(url: string | undefined): Promise<void> {
-  ready ??= (async () => {
-    const module = url === undefined ? undefined : { module_or_path: url };
-    await init(module);
-  })();
-  ready.catch(() => (ready = undefined));
-  return ready;
+async function startModule(url: string | undefined): Promise<void> {
+  if (trapped) throw trapped;
+  if (ready && url !== undefined && url !== ready.url) {
+    throw new FiresideError("bad_option", `wasmUrl is ${url}; the module is loaded from another address`, "wasmUrl");
+  }
+  ready ??= { module: init(url === undefined ? undefined : { module_or_path: url }).then(() => {}), url };
+  try {
+    await ready.module;
+  } catch (thrown) {
+    ready = undefined;
+    throw new FiresideError("module_failed", `the WASM module did not start: ${toError(thrown).message}`);
+  }
+}
+
+/** Calls into the module. One that has trapped cannot be started again in its realm. */
+async function within<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (thrown) {
+    if (!(thrown instanceof WebAssembly.RuntimeError)) throw thrown;
+    const next = typeof document === "undefined" ? "make another engine" : "reload the page";
+    trapped = new FiresideError("server_error", `the engine stopped on a fault of its own (${thrown.message}): ${next}`);
+    throw trapped;
+  }
 }
 
 /** Lets messages in that came while the module was busy: an abort among them. */
@@ -90,6 +109,8 @@ export class Host {
   #build: Build | undefined;
   /** Requests by the number that the module gave them. */
   #open = new Map<number, Open>();
+  /** Requests on their way to the module. */
+  readonly #coming = new Set<Open>();
   #next = 0;
   #losses = 0;
   /** While the engine is built again. */
@@ -181,19 +202,19 @@ export class Host {
     const settings = settingsOf(power, context);
     const build =
       typeof source === "object" && "safetensors" in source
-        ? await safetensorsBuild(source, fetching, settings)
+        ? await safetensorsBuild(source, options, fetching, settings)
         : await ggufBuild(source, options, fetching, settings);
     throwIfAborted(signal);
-    const engine = await build(uploaded);
+    const engine = await within(() => build(uploaded));
     try {
       await turn();
       throwIfAborted(signal);
       report("compile", 0, 1, "compiling shaders");
-      await this.#warmUp(engine, signal);
+      await within(() => this.#warmUp(engine, signal));
       report("compile", 1, 1, "ready");
       throwIfAborted(signal);
     } catch (thrown) {
-      engine.free();
+      if (!trapped) engine.free();
       throw thrown;
     }
     this.#engine = engine;
@@ -212,7 +233,13 @@ export class Host {
     }
   }
 
+  /** Waits until a lost device is had again, or is not. */
+  async #settled(): Promise<void> {
+    await this.#recovery?.catch(() => {});
+  }
+
   #loaded(): WebEngine {
+    if (trapped) throw trapped;
     if (this.#lost) throw this.#lost;
     if (!this.#engine) throw new FiresideError("unloaded", "no model is loaded: call reload first");
     return this.#engine;
@@ -220,9 +247,8 @@ export class Host {
 
   /** Submits a body and gives the number of its request. */
   async submit(chat: boolean, body: string): Promise<number> {
-    await this.#recovery;
     const open: Open = {
-      number: this.#next,
+      number: this.#next++,
       chat,
       body: withSeed(body),
       id: `${chat ? "chatcmpl" : "cmpl"}-${crypto.randomUUID?.() ?? Math.random().toString(36).slice(2)}`,
@@ -231,8 +257,13 @@ export class Host {
       skip: 0,
       cancelled: false,
     };
-    this.#submit(this.#loaded(), open);
-    this.#next += 1;
+    this.#coming.add(open);
+    try {
+      await this.#recovery;
+      this.#submit(this.#loaded(), open);
+    } finally {
+      this.#coming.delete(open);
+    }
     void this.#run();
     return open.number;
   }
@@ -252,6 +283,16 @@ export class Host {
     void this.#run();
   }
 
+  /** Cancels every request, those among them whose numbers are not known yet. */
+  cancelAll(): void {
+    for (const open of this.#coming) open.cancelled = true;
+    for (const [inner, open] of this.#open) {
+      open.cancelled = true;
+      this.#engine?.cancel(inner);
+    }
+    void this.#run();
+  }
+
   async #run(): Promise<void> {
     if (this.#stepping) return;
     this.#stepping = true;
@@ -259,7 +300,7 @@ export class Host {
       while (this.#engine?.hasWork()) {
         const engine = this.#engine;
         try {
-          this.#step = engine.step();
+          this.#step = within(() => engine.step());
           const events = this.#known(JSON.parse(await this.#step) as StepEvent[]);
           // What is new to the page is progress; running over what it has is not.
           if (events.length > 0) {
@@ -273,7 +314,8 @@ export class Host {
           const error = toError(thrown);
           const build = this.#build;
           if (this.#engine !== engine) break;
-          if (error.code !== "device_lost" || !build || ++this.#losses > MOST_LOSSES) throw thrown;
+          if (error.code !== "device_lost" || !build) throw thrown;
+          if (++this.#losses > MOST_LOSSES) throw this.#lose(error);
           this.#recovery = this.#recover(engine, build);
           await this.#recovery.finally(() => (this.#recovery = undefined));
         } finally {
@@ -281,7 +323,7 @@ export class Host {
         }
       }
     } catch (thrown) {
-      this.#failAll(thrown instanceof WebAssembly.RuntimeError ? this.#trapped(thrown) : toError(thrown));
+      this.#failAll(toError(thrown));
     } finally {
       this.#stepping = false;
     }
@@ -311,19 +353,15 @@ export class Host {
    * chunks as long as no tie is near, so those that the page has are passed over.
    */
   async #recover(lost: WebEngine, build: Build): Promise<void> {
-    lost.free();
     this.#engine = undefined;
+    lost.free();
     let engine: WebEngine;
     try {
-      engine = await build(() => {});
+      engine = await within(() => build(() => {}));
     } catch (thrown) {
       // Another model is being loaded, or none is wanted any more.
       if (this.#build !== build) return;
-      this.#lost = new FiresideError(
-        "device_lost",
-        `the GPU device was lost and could not be had again (${toError(thrown).message}): reload the page`,
-      );
-      throw this.#lost;
+      throw this.#lose(toError(thrown));
     }
     if (this.#build !== build) return engine.free();
     this.#engine = engine;
@@ -331,35 +369,40 @@ export class Host {
     this.#open.clear();
     for (const each of open) {
       each.skip = each.given;
-      this.#submit(engine, each);
+      try {
+        this.#submit(engine, each);
+      } catch (thrown) {
+        this.#onEvents([failed(each, toError(thrown))]);
+      }
     }
   }
 
+  /** There is no engine any more, for a device's sake. */
+  #lose({ message }: FiresideError): FiresideError {
+    this.#engine = undefined;
+    this.#lost = new FiresideError("device_lost", `the GPU device was lost and could not be had again (${message}): reload the page`);
+    return this.#lost;
+  }
+
   /** Ends every request under way, each with the error. */
-  #failAll({ code, message }: FiresideError): void {
-    const error = { message, type: code, param: null, code };
-    const events = [...this.#open.values()].map(({ number }) => ({ request: number, error }));
+  #failAll(error: FiresideError): void {
+    const events = [...this.#open.values()].map((open) => failed(open, error));
     this.#open.clear();
     if (events.length > 0) this.#onEvents(events);
   }
 
-  /** A module that has trapped answers nothing more, and cannot be started a second time in its realm. */
-  #trapped(trap: WebAssembly.RuntimeError): FiresideError {
-    this.#engine = undefined;
-    this.#build = undefined;
-    this.#lost = new FiresideError("server_error", `the engine stopped on a fault of its own (${trap.message}): reload the page`);
-    return this.#lost;
-  }
-
-  tokenize(text: string, special: boolean): number[] {
+  async tokenize(text: string, special: boolean): Promise<number[]> {
+    await this.#settled();
     return Array.from(this.#loaded().tokenize(text, special));
   }
 
-  detokenize(tokens: number[]): string {
+  async detokenize(tokens: number[]): Promise<string> {
+    await this.#settled();
     return this.#loaded().detokenize(new Uint32Array(tokens));
   }
 
-  counters(): Counters {
+  async counters(): Promise<Counters> {
+    await this.#settled();
     return JSON.parse(this.#loaded().counters()) as Counters;
   }
 
@@ -382,10 +425,16 @@ export class Host {
     loading?.controller.abort(why);
     this.#failAll(new FiresideError("unloaded", "the model was unloaded while it answered"));
     await this.#step?.catch(() => {});
-    engine?.free();
+    await this.#settled();
+    if (!trapped) engine?.free();
     // Two models at once could be more than the adapter holds.
     await loading?.ended;
   }
+}
+
+/** The end of a request by an error. */
+function failed({ number }: Open, { code, message }: FiresideError): StepEvent {
+  return { request: number, error: { message, type: code, param: null, code } };
 }
 
 /** The body with a seed where it has none, so that running it again gives the same tokens. */
@@ -423,7 +472,12 @@ async function ggufBuild(
     );
 }
 
-async function safetensorsBuild(source: SafetensorsSource, fetching: Fetching, settings: Settings): Promise<Build> {
+async function safetensorsBuild(
+  source: SafetensorsSource,
+  options: HostOptions,
+  fetching: Fetching,
+  settings: Settings,
+): Promise<Build> {
   const text = async (url: string | undefined): Promise<string | undefined> =>
     url === undefined ? undefined : (await download(url, fetching(nameOf(url)))).text();
   const files = {
@@ -435,12 +489,13 @@ async function safetensorsBuild(source: SafetensorsSource, fetching: Fetching, s
   };
   const urls = typeof source.safetensors === "string" ? [source.safetensors] : source.safetensors;
   const names = urls.map(nameOf);
+  const digests = digestsOf(options.sha256, urls.length);
   const blobs: Blob[] = [];
   if (urls.length > 1) await checkRoomForAll(urls, fetching("model"));
-  for (const [at, url] of urls.entries()) blobs.push(await download(url, fetching(nameOf(url), undefined, partOf(at, urls))));
+  for (const [at, url] of urls.entries()) blobs.push(await download(url, fetching(nameOf(url), digests[at], partOf(at, urls))));
   return async (uploaded) =>
     WebEngine.loadSafetensors(
-      await settings(names[0] ?? "model"),
+      await settings(modelName(names[0] ?? "model")),
       names,
       blobs.map((blob) => blobReader(blob)),
       JSON.stringify(files),
@@ -499,5 +554,5 @@ async function fetchGguf(
 
 /** The name of a model by that of its first file: without which part it is. */
 function modelName(file: string): string {
-  return file.replace(/-\d{5}-of-\d{5}(\.gguf)$/, "$1");
+  return file.replace(/-\d{5}-of-\d{5}(\.gguf|\.safetensors)$/, "$1");
 }

@@ -14,6 +14,7 @@ export interface Port {
   ): Promise<EngineInfo>;
   submit(chat: boolean, body: string): Promise<number>;
   cancel(request: number): void;
+  cancelAll(): void;
   tokenize(text: string, special: boolean): Promise<number[]>;
   detokenize(tokens: number[]): Promise<string>;
   counters(): Promise<Counters>;
@@ -43,14 +44,18 @@ export class WorkerPort implements Port {
   #closed: FiresideError | undefined;
   #onProgress: (progress: InitProgress) => void = () => {};
 
-  constructor(worker: Worker, listener: Listener) {
+  /** `own` is whether nothing else runs in the worker. */
+  constructor(worker: Worker, own: boolean, listener: Listener) {
     this.#worker = worker;
     this.#listener = listener;
+    const failed = (why: string) => this.#end(new FiresideError("server_error", `the engine's worker failed: ${why}`));
     worker.addEventListener("message", (event: MessageEvent<Answer>) => this.#hear(event.data));
+    worker.addEventListener("messageerror", () => failed("it said what cannot be read"));
     worker.addEventListener("error", (event) => {
+      // A fault in other code of a page's own worker is the page's.
+      if (event.message && !own) return;
       event.preventDefault();
-      const why = event.message || "its script did not load";
-      this.#fail(new FiresideError("server_error", `the engine's worker failed: ${why}`));
+      failed(event.message || "its script did not load");
     });
   }
 
@@ -65,7 +70,9 @@ export class WorkerPort implements Port {
     else waiting?.resolve(message.value as never);
   }
 
-  #fail(error: FiresideError): void {
+  /** Nothing is answered any more. */
+  #end(error: FiresideError): void {
+    this.#closed = error;
     for (const waiting of this.#waiting.values()) waiting.reject(error);
     this.#waiting.clear();
     this.#listener.failure(error);
@@ -109,6 +116,10 @@ export class WorkerPort implements Port {
     this.#worker.postMessage({ do: "cancel", request } satisfies Call);
   }
 
+  cancelAll(): void {
+    this.#worker.postMessage({ do: "cancelAll" } satisfies Call);
+  }
+
   tokenize(text: string, special: boolean): Promise<number[]> {
     return this.#call<number[]>({ do: "tokenize", text, special }).answer;
   }
@@ -131,8 +142,7 @@ export class WorkerPort implements Port {
 
   close(): void {
     this.#worker.terminate();
-    this.#closed = new FiresideError("unloaded", "the engine has been unloaded: make another one");
-    this.#fail(this.#closed);
+    this.#end(new FiresideError("unloaded", "the engine has been unloaded: make another one"));
   }
 }
 
@@ -148,9 +158,10 @@ export async function localPort(listener: Listener): Promise<Port> {
     load: (source, options, signal, onProgress) => host.load(source, options, signal, onProgress),
     submit: (chat, body) => host.submit(chat, body),
     cancel: (request) => host.cancel(request),
-    tokenize: async (text, special) => host.tokenize(text, special),
-    detokenize: async (tokens) => host.detokenize(tokens),
-    counters: async () => host.counters(),
+    cancelAll: () => host.cancelAll(),
+    tokenize: (text, special) => host.tokenize(text, special),
+    detokenize: (tokens) => host.detokenize(tokens),
+    counters: () => host.counters(),
     clearCache: async () => host.clearCache(),
     unload: async () => host.unload(),
     close: () => host.unload(),

@@ -13,7 +13,8 @@ export type Call =
   | { call: number; do: "clearCache" }
   | { call: number; do: "unload" }
   | { do: "abort"; load: number }
-  | { do: "cancel"; request: number };
+  | { do: "cancel"; request: number }
+  | { do: "cancelAll" };
 
 /** From the worker. */
 export type Answer =

@@ -32,6 +32,8 @@ export interface CachedModel {
 /** A file that is being written. */
 export interface Slot {
   note: CachedModel;
+  /** Whether each {@link save} copies all that is there, as pages' writers do. */
+  readonly copies: boolean;
   /** Bytes of it that are here, in order, to be hashed again after a break. */
   existing(): AsyncIterable<Uint8Array>;
   append(bytes: Uint8Array): Promise<void>;
@@ -77,6 +79,7 @@ async function readNote(dir: FileSystemDirectoryHandle, key: string): Promise<Ca
 
 class OpfsSlot implements Slot {
   note: CachedModel;
+  readonly copies: boolean;
   readonly #dir: FileSystemDirectoryHandle;
   readonly #key: string;
   readonly #handle: FileSystemFileHandle;
@@ -88,6 +91,7 @@ class OpfsSlot implements Slot {
     this.#key = key;
     this.#handle = handle;
     this.note = note;
+    this.copies = typeof handle.createSyncAccessHandle !== "function";
   }
 
   static async open(dir: FileSystemDirectoryHandle, url: string): Promise<OpfsSlot> {
@@ -116,10 +120,10 @@ class OpfsSlot implements Slot {
   async #open(): Promise<void> {
     if (this.#sync || this.#writer) return;
     try {
-      if (typeof this.#handle.createSyncAccessHandle === "function") {
-        this.#sync = await this.#handle.createSyncAccessHandle();
-      } else {
+      if (this.copies) {
         this.#writer = await this.#handle.createWritable({ keepExistingData: true });
+      } else {
+        this.#sync = await this.#handle.createSyncAccessHandle();
       }
     } catch (thrown) {
       throw heldElsewhere(thrown) ?? thrown;
@@ -170,16 +174,22 @@ class OpfsSlot implements Slot {
     this.#sync = null;
     await this.#writer?.close();
     this.#writer = null;
+    // Nothing came: nothing is listed, and nothing stays.
+    if (this.note.received > 0) return;
+    for (const ending of ["bin", "json"]) await this.#dir.removeEntry(`${this.#key}.${ending}`).catch(() => {});
   }
 
-  file(): Promise<Blob> {
-    return this.#handle.getFile();
+  async file(): Promise<Blob> {
+    const file = await this.#handle.getFile();
+    // What a broken download of a longer version left behind it is none of it.
+    return file.size > this.note.received ? file.slice(0, this.note.received) : file;
   }
 }
 
 /** Pieces of up to 16 MiB in the Cache API, for browsers without a private file system. */
 class CacheSlot implements Slot {
   note: CachedModel;
+  readonly copies = false;
   readonly #cache: Cache;
   readonly #base: string;
   #pending: Uint8Array[] = [];
@@ -198,7 +208,12 @@ class CacheSlot implements Slot {
     const note = found
       ? ((await found.json()) as CachedModel)
       : { url, size: 0, received: 0, complete: false };
-    return new CacheSlot(cache, base, note);
+    const slot = new CacheSlot(cache, base, note);
+    // The browser may have thrown a piece away: what comes before it is of use.
+    const there = new Set((await cache.keys()).map((request) => request.url));
+    const gone = note.pieces?.find((start) => !there.has(slot.#piece(start)));
+    if (gone !== undefined) await slot.rewind(gone);
+    return slot;
   }
 
   #piece(start: number): string {
@@ -249,6 +264,7 @@ class CacheSlot implements Slot {
   async close(): Promise<void> {
     this.#pending = [];
     this.#pendingBytes = 0;
+    if (this.note.received === 0) await this.#cache.delete(`${this.#base}/note`);
   }
 
   async file(): Promise<Blob> {
@@ -265,7 +281,15 @@ class CacheSlot implements Slot {
 /** The error for a file that another tab writes; nothing for any other fault. */
 function heldElsewhere(thrown: unknown): FiresideError | undefined {
   if ((thrown as DOMException | null)?.name !== "NoModificationAllowedError") return undefined;
-  return new FiresideError("in_use", "another tab is fetching this model: let it end, or close that tab");
+  return inUse();
+}
+
+function inUse(): FiresideError {
+  return new FiresideError("in_use", "the model is being fetched, here or in another tab: let that end first");
+}
+
+function lockOf(url: string): string {
+  return `fireside ${url}`;
 }
 
 /**
@@ -281,7 +305,7 @@ export async function withLock<T>(
   const { locks } = navigator;
   // Not in insecure contexts, where nothing is kept either.
   if (!locks) return work();
-  const name = `fireside ${url}`;
+  const name = lockOf(url);
   const atOnce = await locks.request(name, { ifAvailable: true }, async (lock) => lock && { value: await work() });
   if (atOnce) return atOnce.value;
   onWait();
@@ -339,10 +363,23 @@ export async function hasModel(model: string): Promise<boolean> {
   return addressesOf(model).every((url) => all.some((one) => one.url === url && one.complete));
 }
 
-/** Forgets a model, by its known name or its address; without one, all of them. */
+/**
+ * Forgets a model, by its known name or its address; without one, all of them. Throws `in_use` for
+ * one that is being fetched.
+ */
 export async function deleteModel(model?: string): Promise<void> {
-  if (model === undefined) return forget();
-  for (const url of addressesOf(model)) await forget(url);
+  const urls = model === undefined ? (await listModels()).map(({ url }) => url) : addressesOf(model);
+  for (const url of urls) await forgetUnused(url);
+  if (model === undefined) await forget();
+}
+
+async function forgetUnused(url: string): Promise<void> {
+  const { locks } = navigator;
+  if (!locks) return forget(url);
+  await locks.request(lockOf(url), { ifAvailable: true }, (lock) => {
+    if (!lock) throw inUse();
+    return forget(url);
+  });
 }
 
 async function forget(url?: string): Promise<void> {

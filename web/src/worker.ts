@@ -42,6 +42,8 @@ scope.addEventListener("message", (event: MessageEvent<Call>) => {
     loads.get(message.load)?.abort();
   } else if (message.do === "cancel") {
     host.cancel(message.request);
+  } else if (message.do === "cancelAll") {
+    host.cancelAll();
   } else {
     perform(message).then(
       (value) => answer({ fireside: true, call: message.call, value }),

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 
-import { load, MODEL, onOtherPage, TINY, TOKENS } from "./page.mjs";
+import { keepDevices, load, MODEL, onOtherPage, TINY, TOKENS } from "./page.mjs";
 
 export const CHECKS = {};
 
@@ -94,10 +94,13 @@ CHECKS["an adapter that computes wrong is an adapter_wrong, and is let go"] = as
       return range;
     };
   };
-  await onOtherPage(all, override, async (page) => {
+  await onOtherPage(all, keepDevices, async (page) => {
+    await page.evaluate(override);
     const { code, message } = await load(page, TINY, { worker: false });
     assert.equal(code, "adapter_wrong", message);
     assert.match(message, /update its driver/);
+    const reasons = await page.evaluate(() => Promise.all(window.devices.map((device) => device.lost.then(({ reason }) => reason))));
+    assert.deepEqual(reasons, ["destroyed"]);
   });
 };
 
@@ -126,6 +129,24 @@ CHECKS["the adapter option is what the browser is asked for, by report and engin
     const { code, param, message } = await load(page, TINY, { worker: false, adapter: "fastest" });
     assert.equal(code, "bad_option", message);
     assert.equal(param, "adapter");
+  });
+};
+
+CHECKS["an adapter below the base limits is an adapter_refused"] = async (all) => {
+  // Below WebGPU's base limits.
+  const override = () => {
+    const own = GPU.prototype.requestAdapter;
+    GPU.prototype.requestAdapter = async function (...args) {
+      const adapter = await own.apply(this, args);
+      const limits = { maxStorageBufferBindingSize: 2 ** 20, maxBufferSize: 2 ** 20 };
+      const told = new Proxy(adapter.limits, { get: (all, name) => limits[name] ?? Reflect.get(all, name, all) });
+      Object.defineProperty(adapter, "limits", { value: told });
+      return adapter;
+    };
+  };
+  await onOtherPage(all, override, async (page) => {
+    const { code, message } = await load(page, TINY, { worker: false });
+    assert.equal(code, "adapter_refused", message);
   });
 };
 

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 
-import { answer, forgetAll, keepDevices, load, MODEL, onOtherPage, TINY, unload } from "./page.mjs";
+import { answer, forgetAll, keepDevices, load, MODEL, onOtherPage, TINY, unload, until } from "./page.mjs";
 
 export const CHECKS = {};
 
@@ -32,7 +32,7 @@ CHECKS["a request that is aborted in its prefill gives its blocks back"] = async
     const asked = engine.completions.create({ prompt, max_tokens: 5 }, { signal: controller.signal });
     const ended = asked.then(() => "answered", (error) => error.code);
     let during = await engine.counters();
-    while (during.running === 0) during = await engine.counters();
+    for (let asked = 0; during.running === 0 && asked < 10_000; asked++) during = await engine.counters();
     controller.abort();
     const code = await ended;
     const after = await engine.counters();
@@ -63,7 +63,7 @@ CHECKS["unload ends the worker, what it answered, and what comes later"] = async
     return [code(one), code(two)];
   });
   assert.deepEqual(codes, ["unloaded", "unloaded"]);
-  while (page.workers().length > 0) await page.waitForEvent("worker", { timeout: 1 }).catch(() => {});
+  await until("the worker has ended", () => page.workers().length === 0);
 };
 
 CHECKS["on the page's own thread unload gives the adapter's memory back"] = async (all) => {
@@ -138,4 +138,63 @@ CHECKS["bytes that begin like a byte order mark are read as they are, without a 
     });
   });
   for (const [expected, found] of read) assert.deepEqual(found, expected);
+};
+
+CHECKS["an interruption ends requests whose numbers are not known yet"] = async ({ page }) => {
+  for (const worker of [true, false]) {
+    const { info, message } = await load(page, TINY, worker ? {} : { worker: false });
+    assert.ok(info, message);
+    const reasons = await page.evaluate(async () => {
+      const { engine } = window;
+      const body = { prompt: "Once", max_tokens: 4000, ignore_eos: true };
+      const running = engine.completions.create(body);
+      await engine.counters();
+      const late = engine.completions.create(body);
+      engine.interruptGenerate();
+      const both = await Promise.all([running, late]);
+      return both.map(({ choices }) => choices[0].finish_reason);
+    });
+    assert.deepEqual(reasons, ["abort", "abort"]);
+    await unload(page);
+  }
+};
+
+CHECKS["a File, a Blob, a stream and the files of a folder are sources too"] = async ({ page }) => {
+  const { info, message } = await load(page, TINY, { cache: false });
+  assert.ok(info, message);
+  const expected = await answer(page);
+  await unload(page);
+  for (const kind of ["file", "blob", "stream"]) {
+    const found = await page.evaluate(
+      async ([url, kind]) => {
+        const { CreateEngine } = await import("/package/index.js");
+        const blob = await (await fetch(url)).blob();
+        const sources = { file: () => new File([blob], "own.gguf"), blob: () => blob, stream: () => blob.stream() };
+        const source = sources[kind]();
+        window.engine = await CreateEngine(source);
+        const again = await window.engine.reload(source).then(() => "loaded", (error) => `${error.code}: ${error.param}`);
+        return { model: window.engine.info.model, again };
+      },
+      [TINY, kind],
+    );
+    assert.equal(found.model, kind === "file" ? "own.gguf" : "model.gguf");
+    // A stream can be read once.
+    assert.equal(found.again, kind === "stream" ? "bad_option: source" : "loaded");
+    if (kind === "stream") {
+      await unload(page);
+      continue;
+    }
+    assert.equal(await answer(page), expected, kind);
+    await unload(page);
+  }
+  const shards = [1, 2, 3].map((part) => `/sharded/model-0000${part}-of-00003.safetensors`);
+  const folder = { config: "/sharded/config.json", tokenizer: "/sharded/tokenizer.json", safetensors: shards };
+  const refused = await load(page, folder, { cache: false, sha256: ["0".repeat(64), "", ""] });
+  assert.equal(refused.code, "bad_digest", refused.message);
+  const loaded = await load(page, folder, { cache: false });
+  assert.ok(loaded.info, loaded.message);
+  assert.equal(loaded.info.model, "model.safetensors");
+  assert.deepEqual(loaded.parts, [1, 2, 3]);
+  assert.equal(typeof (await answer(page)), "string");
+  await unload(page);
 };

@@ -71,6 +71,15 @@ export function keepDevices() {
   };
 }
 
+/** Asks again until the answer is yes, for two minutes at the most. */
+export async function until(what, holds) {
+  const end = performance.now() + 2 * 60 * 1000;
+  while (!(await holds())) {
+    if (performance.now() > end) throw new Error(`it never came to this: ${what}`);
+    await new Promise((done) => setImmediate(done));
+  }
+}
+
 /** A greedy answer, as tokens would have it the same everywhere. */
 export function answer(page, max_tokens = 12) {
   return page.evaluate(async (max_tokens) => {

@@ -67,9 +67,14 @@ const ADVICE: Record<string, Advice> = {
     next: "Delete a model that is kept here, or free space on the device. Private windows have little.",
     remedies: ["storage", "retry"],
   },
+  module_failed: {
+    title: "The engine's module did not start",
+    next: "Check the connection and load the page again. A content security policy must allow wasm-unsafe-eval.",
+    remedies: ["retry"],
+  },
   in_use: {
-    title: "Another tab is fetching this model",
-    next: "Let it end there, or close that tab, and try again.",
+    title: "The model is being fetched",
+    next: "Here or in another tab. Let that end, or close the tab, and try again.",
     remedies: ["retry"],
   },
   invalid_request_error: {

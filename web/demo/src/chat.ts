@@ -149,7 +149,9 @@ export class Chat {
       turns.push(turn);
     }
     this.#changed();
-    if (failure) this.#hooks.onError(failure, () => void this.#answer());
+    // What came of a broken answer stands there, and is made anew.
+    const again = turn.content === "" ? () => void this.#answer() : () => void this.#regenerate();
+    if (failure) this.#hooks.onError(failure, again);
     else announce(turn.content === "" ? "The answer is empty." : `Fireside: ${turn.content}`);
   }
 
