@@ -69,13 +69,13 @@ fn expectations(folder: &Path) -> Vec<Expected> {
 
 /// The folders of all checkpoints.
 fn checkpoints() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = ["tiny-llama", "families"]
+    let mut folders: Vec<PathBuf> = ["tiny-llama", "families", "packed"]
         .into_iter()
         .flat_map(|set| std::fs::read_dir(fixture(set)).unwrap())
         .map(|entry| entry.unwrap().path())
         .collect();
     folders.sort();
-    assert!(folders.len() >= 23, "only {} checkpoints", folders.len());
+    assert!(folders.len() >= 26, "only {} checkpoints", folders.len());
     folders
 }
 

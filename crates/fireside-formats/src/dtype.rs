@@ -47,6 +47,9 @@ pub enum DType {
     IQ4_XS,
     /// 32 weights, 4-bit floats, one scale that is a power of two.
     MXFP4,
+    /// 32 weights, 4 bits each, f32 scale and f32 minimum: of no file, but what [`crate::Packed`]
+    /// makes of a weight with zero points.
+    Q4_F32,
     /// 8-bit signed integer; carried, not a weight.
     I8,
     /// 16-bit signed integer; carried, not a weight.
@@ -142,7 +145,7 @@ const SAFETENSORS_NAMES: [(&str, DType); 15] = [
 ];
 
 impl DType {
-    /// Every format that [`crate::dequantize`] decodes.
+    /// Every format of files that [`crate::dequantize`] decodes.
     pub const WEIGHTS: [Self; 16] = [
         Self::F32,
         Self::F16,
@@ -166,7 +169,7 @@ impl DType {
     pub const fn block_len(self) -> usize {
         match self {
             Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => 32,
-            Self::IQ4_NL | Self::MXFP4 => 32,
+            Self::IQ4_NL | Self::MXFP4 | Self::Q4_F32 => 32,
             Self::Q2_K | Self::Q3_K | Self::Q4_K | Self::Q5_K | Self::Q6_K | Self::IQ4_XS => 256,
             _ => 1,
         }
@@ -192,6 +195,7 @@ impl DType {
             Self::IQ4_NL => 18,
             Self::IQ4_XS => 136,
             Self::MXFP4 => 17,
+            Self::Q4_F32 => 24,
         }
     }
 
@@ -258,6 +262,7 @@ impl DType {
             Self::IQ4_NL => "IQ4_NL",
             Self::IQ4_XS => "IQ4_XS",
             Self::MXFP4 => "MXFP4",
+            Self::Q4_F32 => "Q4_F32",
             Self::I8 => "I8",
             Self::I16 => "I16",
             Self::I32 => "I32",

@@ -191,6 +191,17 @@ pub enum FormatError {
     #[error("tensor '{tensor}' is missing")]
     MissingTensor { tensor: String },
 
+    /// The tensors that make up one weight contradict each other.
+    #[error("packed tensor '{tensor}' cannot be read: {reason}")]
+    BadPacked { tensor: String, reason: String },
+    /// A `quantization_config` that is not known here.
+    #[error("quantization_config.{field} is {found}, expected {expected}")]
+    BadQuantization {
+        field: &'static str,
+        found: String,
+        expected: &'static str,
+    },
+
     /// The header length of a safetensors file is larger than the file.
     #[error("safetensors header claims {claimed} bytes, the file has {size}")]
     HeaderOutOfFile { claimed: u64, size: u64 },

@@ -25,6 +25,7 @@
 mod dtype;
 mod error;
 pub mod gguf;
+mod packed;
 mod quant;
 pub mod safetensors;
 mod source;
@@ -42,6 +43,7 @@ pub use error::FormatError;
 pub use gguf::{Gguf, SplitName};
 #[cfg(not(target_arch = "wasm32"))]
 pub use mapping::Mapping;
+pub use packed::{Packed, Scheme};
 pub use quant::{Block32, F16Fit, Plane, QuantTraits, dequantize, quant_traits, unpack_row};
 pub use safetensors::Safetensors;
 pub use source::{ByteSource, TensorSource};

@@ -77,6 +77,15 @@ pub trait TensorSource {
     /// Those of [`TensorSource::get`] and of the [`ByteSource`] underneath.
     fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>, FormatError>;
 
+    /// The bytes of a tensor of any type, carried ones included.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::MissingTensor`], and those of the [`ByteSource`] underneath.
+    fn raw(&self, name: &str) -> Result<Cow<'_, [u8]>, FormatError> {
+        self.bytes(name)
+    }
+
     /// Says that a tensor is not needed soon; see [`ByteSource::release`]. Called after each tensor,
     /// it keeps the resident memory near one tensor while a file is streamed through.
     fn release(&self, name: &str);

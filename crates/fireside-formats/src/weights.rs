@@ -180,12 +180,16 @@ impl<S: ByteSource> TensorSource for WeightFile<S> {
     }
 
     fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>, FormatError> {
-        let info = self.get(name)?;
-        let Some((file, source)) = self.files.get(info.shard) else {
-            return Err(FormatError::MissingTensor {
-                tensor: shown(name),
-            });
+        self.get(name)?;
+        self.raw(name)
+    }
+
+    fn raw(&self, name: &str) -> Result<Cow<'_, [u8]>, FormatError> {
+        let missing = || FormatError::MissingTensor {
+            tensor: shown(name),
         };
+        let info = self.find(name).ok_or_else(missing)?;
+        let (file, source) = self.files.get(info.shard).ok_or_else(missing)?;
         source
             .bytes(info.range.clone())
             .map_err(|error| error.in_file(file))

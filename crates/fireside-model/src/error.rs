@@ -84,7 +84,7 @@ pub enum ModelError {
     },
     /// The adapter cannot hold the model.
     #[error(
-        "the adapter is too small for this model: {what} needs {needs} bytes in one binding, it allows {allows}; use --device cpu or a smaller context"
+        "the adapter is too small for this model: {what} needs {needs} bytes in one binding, it allows {allows}; choose a smaller context, or another device"
     )]
     AdapterTooSmall {
         /// What does not fit.

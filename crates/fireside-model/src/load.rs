@@ -1,6 +1,6 @@
 //! Loads a whole model: weights, config, tokenizer, chat template, generation defaults.
 
-use fireside_formats::{ByteSource, Gguf, TensorSource, WeightFile};
+use fireside_formats::{ByteSource, Gguf, Packed, Scheme, TensorSource, WeightFile};
 use fireside_kernels::device::ComputeDevice;
 use fireside_tokenizer::{ChatTemplate, GgufVocab, Tokenizer, TokenizerConfig};
 use serde_json::Value;
@@ -54,6 +54,8 @@ pub struct Description {
     pub config: DecoderConfig,
     /// Tokenizer, template and defaults.
     pub text: TextSide,
+    /// How the weights are packed over several tensors; `None` where each is one.
+    pub packing: Option<Scheme>,
 }
 
 /// Reads the description out of a GGUF file.
@@ -109,6 +111,7 @@ pub fn describe_gguf<S: ByteSource>(file: &WeightFile<S>) -> Result<Description,
             template,
             generation_config: Value::Object(serde_json::Map::new()),
         },
+        packing: None,
     })
 }
 
@@ -223,6 +226,7 @@ pub fn describe_folder(files: &FolderFiles) -> Result<Description, ModelError> {
             template,
             generation_config,
         },
+        packing: Scheme::from_config(&json)?,
     })
 }
 
@@ -250,9 +254,17 @@ pub fn load(
     device: ComputeDevice,
     progress: OnProgress<'_>,
 ) -> Result<LoadedModel, ModelError> {
-    let Description { config, text } = description;
+    let Description {
+        config,
+        text,
+        packing,
+    } = description;
+    let packed = match &packing {
+        Some(scheme) => Some(Packed::new(source, scheme)?),
+        None => None,
+    };
     let builder = Builder {
-        source,
+        source: packed.as_ref().map_or(source, |packed| packed),
         config: &config,
         naming,
         device: &device,

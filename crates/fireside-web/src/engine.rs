@@ -14,7 +14,7 @@ use fireside_model::device::{ComputeDevice, DeviceError, PowerPreference};
 use fireside_model::load::{
     Description, FolderFiles, LoadedModel, describe_folder, describe_gguf, load,
 };
-use fireside_model::{BLOCK, KvCache, KvDtype, Naming};
+use fireside_model::{BLOCK, KvCache, KvDtype, ModelError, Naming};
 use fireside_openai::{ApiError, ChatRequest, CompletionRequest, Reply, ReplyKind};
 use fireside_tokenizer::{ChatTemplate, Tokenizer};
 use serde_json::{Value, json};
@@ -42,6 +42,20 @@ fn failure(code: &str, message: impl ToString, param: Option<&str>) -> JsValue {
 fn api_failure(error: &ApiError) -> JsValue {
     let code = error.code.unwrap_or(error.kind.name());
     failure(code, &error.message, error.param.as_deref())
+}
+
+/// The error of a load, by whose fault it is.
+fn model_failure(error: &ModelError) -> JsValue {
+    let (code, param) = match error {
+        ModelError::AdapterTooSmall { .. } => ("adapter_refused", None),
+        ModelError::Device(DeviceError::Gone { .. } | DeviceError::Read { .. }) => {
+            ("device_lost", None)
+        }
+        ModelError::Device(_) => ("adapter_refused", None),
+        ModelError::OutOfMemory { .. } => ("bad_option", Some("contextSize")),
+        _ => ("bad_model", None),
+    };
+    failure(code, error, param)
 }
 
 /// What the page says of a load.
@@ -270,7 +284,7 @@ impl WebEngine {
         };
         let LoadedModel { model, text } =
             load(description, file, naming, device.0.clone(), &mut progress)
-                .map_err(|e| bad(&e))?;
+                .map_err(|error| model_failure(&error))?;
         let info = json!({
             "model": name,
             "architecture": config.family.name,
@@ -284,7 +298,8 @@ impl WebEngine {
         });
         let defaults: GenerationDefaults =
             serde_json::from_value(text.generation_config).map_err(|e| bad(&e))?;
-        let executor = ModelExecutor::new(model, positions, KvDtype::F16).map_err(|e| bad(&e))?;
+        let executor = ModelExecutor::new(model, positions, KvDtype::F16)
+            .map_err(|error| model_failure(&error))?;
         let engine = Engine::new(
             executor,
             text.tokenizer.clone(),

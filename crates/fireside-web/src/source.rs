@@ -32,6 +32,15 @@ export interface ByteReader {
 }
 "#;
 
+/// What an exception says.
+fn reason_of(thrown: &JsValue) -> String {
+    let error = thrown.dyn_ref::<js_sys::Error>();
+    error.map_or_else(
+        || format!("{thrown:?}"),
+        |error| String::from(error.message()),
+    )
+}
+
 /// A file that is read range by range; nothing of it stays in WASM memory.
 pub(crate) struct PageSource(pub(crate) ByteReader);
 
@@ -53,7 +62,9 @@ impl ByteSource for PageSource {
         let bytes = self
             .0
             .read(range.start as f64, range.end as f64)
-            .map_err(|_| outside())?;
+            .map_err(|thrown| FormatError::Io {
+                reason: reason_of(&thrown),
+            })?;
         if u64::from(bytes.length()) != range.end - range.start {
             return Err(outside());
         }

@@ -46,6 +46,18 @@ pub(super) fn q4_1(bytes: &[u8], mut visit: impl FnMut(usize, &Block32)) {
     }
 }
 
+/// Scale, minimum, nibbles.
+pub(super) fn q4_f32(bytes: &[u8], mut visit: impl FnMut(usize, &Block32)) {
+    for (index, block) in bytes.as_chunks::<24>().0.iter().enumerate() {
+        let float = |at: usize| {
+            f32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
+        };
+        let q = nibbles(&block[8..]);
+        let (scale, min) = ([float(0); 2], [float(4); 2]);
+        visit(index, &Block32 { q, scale, min });
+    }
+}
+
 pub(super) fn q5_0(bytes: &[u8], mut visit: impl FnMut(usize, &Block32)) {
     for (index, block) in bytes.as_chunks::<22>().0.iter().enumerate() {
         let mut q = nibbles(&block[6..]);

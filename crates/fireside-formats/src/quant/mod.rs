@@ -100,6 +100,7 @@ fn signed_blocks(
         DType::Q4_K => k_quants::q4_k(bytes, visit),
         DType::Q5_K => k_quants::q5_k(bytes, visit),
         DType::Q6_K => k_quants::q6_k(bytes, visit),
+        DType::Q4_F32 => legacy::q4_f32(bytes, visit),
         DType::IQ4_NL => tables::iq4_nl(bytes, visit),
         DType::IQ4_XS => tables::iq4_xs(bytes, visit),
         DType::MXFP4 => tables::mxfp4(bytes, visit),

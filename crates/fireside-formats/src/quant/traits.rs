@@ -61,6 +61,7 @@ pub const fn quant_traits(dtype: DType) -> Option<QuantTraits> {
         DType::Q4_K => (0, 15, Plane::Unsigned4, false, true, F16Fit::Rounds),
         DType::Q5_K => (0, 31, Plane::Signed8, false, true, F16Fit::Rounds),
         DType::Q6_K => (-32, 31, Plane::Signed8, true, false, F16Fit::Rounds),
+        DType::Q4_F32 => (0, 15, Plane::Unsigned4, false, true, F16Fit::Rounds),
         DType::IQ4_NL => (-127, 113, Plane::Signed8, true, true, F16Fit::Always),
         DType::IQ4_XS => (-127, 113, Plane::Signed8, true, true, F16Fit::Rounds),
         DType::MXFP4 => (-12, 12, Plane::Signed8, true, true, F16Fit::Rounds),
