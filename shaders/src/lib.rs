@@ -142,6 +142,10 @@ names! {
         Shared => "SHARED",
         /// Query and key heads are normed.
         HeadNorm => "HEAD_NORM",
+        /// With [`Flag::HeadNorm`]: all query heads at once, and all key heads.
+        WholeNorm => "WHOLE_NORM",
+        /// The product stays between a bound and its negative.
+        SoftCap => "SOFT_CAP",
         /// The KV cache stores halves.
         KvF16 => "KV_F16",
         /// A lane takes rows in groups of four neighbours.

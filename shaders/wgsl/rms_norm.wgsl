@@ -1,16 +1,20 @@
 // Root-mean-square norm of chosen rows: y[i] = x[rows[i]] * gain / sqrt(mean(x^2) + eps).
 //
-// Memory: x [*][stride], y [R][stride] f32, stride a multiple of 32, pad columns zero
-//   (gain is padded with zeros); rows [R] u32.
+// With RESIDUAL: y[i] = residual[i] + that.
+// Memory: x [*][stride], y and residual [R][stride] f32, stride a multiple of 32, pad
+//   columns zero (gain is padded with zeros); rows [R] u32.
 // Workgroup: LANES lanes share one row; with LANES = 1 a lane owns a row and no
 //   barrier runs (software adapters).
 // Grid: x = rows.
-// Limits: 4 storage buffers, one uniform, LANES floats of workgroup memory.
+// Limits: 5 storage buffers, one uniform, LANES floats of workgroup memory.
 
 @group(0) @binding(auto) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(auto) var<storage, read_write> x: array<vec4<f32>>;
 @group(0) @binding(auto) var<storage, read_write> gain: array<vec4<f32>>;
 @group(0) @binding(auto) var<storage, read_write> rows: array<u32>;
+#if RESIDUAL
+@group(0) @binding(auto) var<storage, read_write> residual: array<vec4<f32>>;
+#endif
 
 struct Params {
     stride: u32,
@@ -48,6 +52,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endif
     let scale = inverseSqrt(total / f32(p.width) + p.eps);
     for (var i = lane; i < quads; i += LANES) {
+#if RESIDUAL
+        y[to + i] = residual[to + i] + x[source + i] * scale * gain[i];
+#else
         y[to + i] = x[source + i] * scale * gain[i];
+#endif
     }
 }

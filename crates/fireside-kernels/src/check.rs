@@ -38,6 +38,7 @@ pub async fn self_test(device: &ComputeDevice) -> Result<(), DeviceError> {
             rows_out: ROWS,
             glu: None,
             norm: None,
+            cap: None,
             profile: device.profile(),
         };
         let mut expected = vec![0.0; tokens * ROWS];

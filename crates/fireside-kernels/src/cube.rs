@@ -242,8 +242,10 @@ impl FiresideOps for CubeBackend {
         x: FloatTensor<Self>,
         gain: FloatTensor<Self>,
         step: IntTensor<Self>,
+        residual: MaybeFloat<Self>,
         params: NormParams,
     ) -> FloatTensor<Self> {
+        let residual = residual.into_option();
         let stride = padded(params.width);
         let out = empty(&x, params.rows, stride, DType::F32);
         let variant = if params.profile.software {
@@ -253,10 +255,12 @@ impl FiresideOps for CubeBackend {
                 .constant(Constant::Lanes, 64)
                 .flag(Flag::Shared)
         };
+        let mut buffers = vec![&out, &x, &gain, &step];
+        buffers.extend(residual.as_ref());
         launch(
-            variant,
+            variant.flag_if(Flag::Residual, residual.is_some()),
             [params.rows, 1, 1],
-            &[&out, &x, &gain, &step],
+            &buffers,
             &[
                 word(stride),
                 word(params.width),
@@ -294,7 +298,8 @@ impl FiresideOps for CubeBackend {
                 .flag_if(Flag::Norm, params.norm.is_some())
                 .flag_if(Flag::Glu, params.glu.is_some())
                 .flag_if(Flag::Bias, bias.is_some())
-                .flag_if(Flag::Residual, residual.is_some());
+                .flag_if(Flag::Residual, residual.is_some())
+                .flag_if(Flag::SoftCap, params.cap.is_some());
             launch(
                 variant,
                 [params.rows_out.div_ceil(rows), count.div_ceil(cols), 1],
@@ -312,6 +317,7 @@ impl FiresideOps for CubeBackend {
                     eps.to_bits(),
                     activation,
                     word(first),
+                    params.cap.unwrap_or(0.0).to_bits(),
                 ],
             );
         }
@@ -335,6 +341,7 @@ impl FiresideOps for CubeBackend {
             .constant(Constant::HeadQuads, word(quads))
             .constant(Constant::Block, word(BLOCK))
             .flag_if(Flag::HeadNorm, params.norm.is_some())
+            .flag_if(Flag::WholeNorm, params.norm.is_some_and(|norm| norm.whole))
             .flag_if(Flag::KvF16, params.kv == KvDtype::F16);
         let gains = gains.into_option();
         let mut buffers = vec![&q, &keys, &values, &qkv, &step];
@@ -393,6 +400,7 @@ impl FiresideOps for CubeBackend {
                 word(params.tiles_at),
                 params.scale.to_bits(),
                 word(params.window),
+                params.cap.unwrap_or(0.0).to_bits(),
             ],
         );
         out

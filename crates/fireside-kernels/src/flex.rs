@@ -53,12 +53,20 @@ impl FiresideOps for Flex {
         out
     }
 
-    fn fireside_rms_norm(x: Float, gain: Float, step: Int, params: NormParams) -> Float {
+    fn fireside_rms_norm(
+        x: Float,
+        gain: Float,
+        step: Int,
+        residual: MaybeFloat<Flex>,
+        params: NormParams,
+    ) -> Float {
+        let residual = residual.into_option();
         let mut out = zeros(params.rows, padded(params.width));
         twin::rms_norm(
             x.storage(),
             gain.storage(),
             step.storage(),
+            residual.as_ref().map(|t| t.storage()),
             &params,
             out.storage_mut(),
         );

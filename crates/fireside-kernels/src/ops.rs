@@ -91,6 +91,7 @@ pub trait FiresideOps: Backend {
         x: FloatTensor<Self>,
         gain: FloatTensor<Self>,
         step: IntTensor<Self>,
+        #[extension_type] residual: MaybeFloat<Self>,
         params: NormParams,
     ) -> FloatTensor<Self>;
 
@@ -171,18 +172,20 @@ pub fn embed(
     ))
 }
 
-/// Root-mean-square norm of chosen rows of `x`: `[rows][stride]`. `gain` has the stride's
-/// length, zeros in the padding.
+/// Root-mean-square norm of chosen rows of `x`, added to `residual` where there is one:
+/// `[rows][stride]`. `gain` has the stride's length, zeros in the padding.
 pub fn rms_norm(
     x: &Tensor<2>,
     gain: &Tensor<1>,
     step: &Tensor<1, Int>,
+    residual: Option<&Tensor<2>>,
     params: NormParams,
 ) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::fireside_rms_norm(
         x.clone().into_dispatch(),
         gain.clone().into_dispatch(),
         step.clone().into_dispatch(),
+        maybe_float(residual.cloned()),
         params,
     ))
 }
@@ -198,7 +201,7 @@ pub struct LinearExtras<'a> {
     pub residual: Option<&'a Tensor<2>>,
 }
 
-/// Matrix product `y = W x` with optional norm, gate, bias and residual: `[tokens][y_stride]`.
+/// Matrix product `y = W x` with optional norm, gate, bias, residual and soft cap: `[tokens][y_stride]`.
 ///
 /// A matrix in parts takes one call per part, each after the first getting the `out` of the
 /// one before; together they must write every column of `y`.
@@ -223,7 +226,7 @@ pub fn linear(
 
 /// Rotates queries and keys, writes keys and values to the cache; gives the queries
 /// `[tokens][stride]` and the cache, updated in place. `gains` are those of `params.norm`, of queries
-/// and then of keys, `[2 * head_dim]`.
+/// and then of keys, `[2 * head_dim]`, or of all heads where they are normed as one.
 pub fn rope_kv(
     qkv: Tensor<2>,
     keys: Tensor<1, Int>,

@@ -128,6 +128,8 @@ pub struct LinearParams {
     pub glu: Option<(usize, Activation)>,
     /// With a norm on x: its width and epsilon.
     pub norm: Option<(usize, f32)>,
+    /// With a soft cap `c`: results become `c * tanh(y / c)`.
+    pub cap: Option<f32>,
     /// Kernel shapes.
     pub profile: Profile,
 }
@@ -149,7 +151,7 @@ pub struct RopeParams {
     pub slots_at: usize,
     /// Where the angles are.
     pub angles_at: usize,
-    /// The norm of query and key heads, where the model has one.
+    /// The norm of queries and keys, where the model has one.
     pub norm: Option<HeadNorm>,
     /// Element type of the cache.
     pub kv: KvDtype,
@@ -157,13 +159,15 @@ pub struct RopeParams {
     pub profile: Profile,
 }
 
-/// A norm of each head by itself.
+/// The norm of queries and keys.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HeadNorm {
     /// Elements of a head that count; those stored past them are zero.
     pub width: usize,
     /// Added to the mean square.
     pub eps: f32,
+    /// All query heads are normed as one, and all key heads; else each head by itself.
+    pub whole: bool,
 }
 
 /// Attention, [`crate::ops::attention`].
@@ -179,6 +183,8 @@ pub struct AttentionParams {
     pub scale: f32,
     /// Positions a query sees, itself included; 0 for all.
     pub window: usize,
+    /// With a soft cap `c`: a score `s` counts as `c * tanh(s / c)`.
+    pub cap: Option<f32>,
     /// Tiles of the step.
     pub tiles: usize,
     /// Where the tiles are, four words each.

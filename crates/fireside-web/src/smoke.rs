@@ -167,6 +167,7 @@ impl Smoke<'_> {
                     rows_out: rows,
                     glu: None,
                     norm: None,
+                    cap: None,
                     profile: self.device.profile(),
                 };
                 let mut expected = vec![0.0; tokens * rows];
@@ -222,8 +223,9 @@ impl Smoke<'_> {
         };
         let gain = numbers(columns, 5);
         let mut normed = vec![0.0; 3 * columns];
-        twin::rms_norm(&expected, &gain, &step, &norm, &mut normed);
-        let y = ops::rms_norm(&x, &self.device.floats(gain)?, &words, norm);
+        let added = Some(&expected[..3 * columns]);
+        twin::rms_norm(&expected, &gain, &step, added, &norm, &mut normed);
+        let y = ops::rms_norm(&x, &self.device.floats(gain)?, &words, Some(&x), norm);
         let actual = read_floats(y).await?;
         self.compare(format!("rms_norm, {shapes}"), &actual, &normed);
         Ok(())
@@ -265,6 +267,7 @@ impl Smoke<'_> {
                 head_dim,
                 scale: 0.2,
                 window: 0,
+                cap: None,
                 tiles,
                 tiles_at,
                 tile_tokens: 4,
@@ -390,12 +393,12 @@ async fn launch_time(device: &ComputeDevice) -> Result<f64, Failure> {
         rows_at: 0,
         profile: device.profile(),
     };
-    let warm = ops::rms_norm(&start, &gain, &words, params());
+    let warm = ops::rms_norm(&start, &gain, &words, None, params());
     read_floats(warm).await?;
     let timer = web_time::Instant::now();
     let mut x = start;
     for _ in 0..LAUNCHES {
-        x = ops::rms_norm(&x, &gain, &words, params());
+        x = ops::rms_norm(&x, &gain, &words, None, params());
     }
     let spent = timer.elapsed();
     read_floats(x).await?;

@@ -96,6 +96,11 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum()
 }
 
+/// What keeps scores and logits between `-cap` and `cap`.
+pub(super) fn soft_cap(v: f32, cap: f32) -> f32 {
+    cap * (v / cap).tanh()
+}
+
 /// The gate functions of `activation.wgsl`.
 pub(super) fn activate(v: f32, kind: Activation) -> f32 {
     match kind {
@@ -145,8 +150,15 @@ pub fn embed(planes: &PlanesView<'_>, step: &[u32], params: &EmbedParams, out: &
     }
 }
 
-/// Twin of `rms_norm.wgsl`; `out` is `[rows][stride]`.
-pub fn rms_norm(x: &[f32], gain: &[f32], step: &[u32], params: &NormParams, out: &mut [f32]) {
+/// Twin of `rms_norm.wgsl`; `residual` and `out` are `[rows][stride]`.
+pub fn rms_norm(
+    x: &[f32],
+    gain: &[f32],
+    step: &[u32],
+    residual: Option<&[f32]>,
+    params: &NormParams,
+    out: &mut [f32],
+) {
     let stride = padded(params.width);
     for (i, row) in out.chunks_exact_mut(stride).enumerate() {
         let source = step[params.rows_at + i] as usize * stride;
@@ -157,6 +169,10 @@ pub fn rms_norm(x: &[f32], gain: &[f32], step: &[u32], params: &NormParams, out:
             params.eps,
             row,
         );
+        if let Some(residual) = residual {
+            let own = &residual[i * stride..][..stride];
+            row.iter_mut().zip(own).for_each(|(v, r)| *v += r);
+        }
     }
 }
 
@@ -222,7 +238,7 @@ pub fn linear(
             if let Some(residual) = residual {
                 value += residual[t * params.y_stride + column];
             }
-            y[column] = value;
+            y[column] = params.cap.map_or(value, |cap| soft_cap(value, cap));
         }
     }
 }
