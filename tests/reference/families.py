@@ -84,6 +84,45 @@ GRANITE = BASE | {
     "tie_word_embeddings": True,
 }
 
+GEMMA = {key: value for key, value in BASE.items() if key != "tie_word_embeddings"} | {
+    "attention_bias": False,
+    "bos_token_id": 2,
+    "eos_token_id": 1,
+    "head_dim": 16,
+    "num_key_value_heads": 1,
+    "pad_token_id": 0,
+    "rms_norm_eps": 1e-6,
+}
+GEMMA2 = GEMMA | {
+    "model_type": "gemma2",
+    "architectures": ["Gemma2ForCausalLM"],
+    "attn_logit_softcapping": 1.5,
+    "final_logit_softcapping": 3.0,
+    "hidden_act": "gelu_pytorch_tanh",
+    "hidden_activation": "gelu_pytorch_tanh",
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 2,
+    "query_pre_attn_scalar": 16,
+    "sliding_window": 9,
+}
+GEMMA3 = GEMMA | {
+    "model_type": "gemma3_text",
+    "architectures": ["Gemma3ForCausalLM"],
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
+    "head_dim": 12,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_attention_heads": 2,
+    "query_pre_attn_scalar": 12,
+    "rope_local_base_freq": 10000.0,
+    "rope_scaling": None,
+    "rope_theta": 1000000.0,
+    "sliding_window": 9,
+}
+del GEMMA3["hidden_act"]
+
 # name: (config, token counts of the prompts, what the switches' effects are measured against, gguf architecture)
 VARIANTS = {
     "qwen2": (QWEN2, {"": 30}, {}, "qwen2"),
@@ -149,7 +188,77 @@ VARIANTS = {
         {"attention_multiplier": 0.29, "embedding_multiplier": 1.0, "logits_scaling": 1.0, "residual_multiplier": 1.0},
         "granite",
     ),
+    # The first of Gemma's files say `gelu` and mean its tanh form.
+    "gemma": (
+        GEMMA
+        | {
+            "model_type": "gemma",
+            "architectures": ["GemmaForCausalLM"],
+            "hidden_act": "gelu",
+            "hidden_activation": None,
+        },
+        {"": 30},
+        {},
+        "gemma",
+    ),
+    "gemma2": (
+        GEMMA2,
+        {"": 40},
+        {"attn_logit_softcapping": None, "final_logit_softcapping": None, "sliding_window": 1000},
+        "gemma2",
+    ),
+    "gemma2-scalar": (
+        GEMMA2 | {"attn_logit_softcapping": None, "query_pre_attn_scalar": 6},
+        {"": 30},
+        {"query_pre_attn_scalar": 16},
+        None,
+    ),
+    "gemma3": (
+        GEMMA3 | {"num_hidden_layers": 6, "sliding_window_pattern": 6},
+        {"": 40},
+        {"sliding_window": 1000, "rope_local_base_freq": 1000000.0},
+        "gemma3",
+    ),
+    "gemma3-scaled": (
+        GEMMA3
+        | {
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "num_hidden_layers": 3,
+            "query_pre_attn_scalar": 5,
+            "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        },
+        {"": 40},
+        {"query_pre_attn_scalar": 12, "rope_scaling": None},
+        None,
+    ),
+    "gemma3-nested": (
+        {key: value for key, value in GEMMA3.items() if not key.startswith("rope_")}
+        | {
+            "layer_types": ["sliding_attention", "full_attention"],
+            "rope_parameters": {
+                "full_attention": {"factor": 4.0, "rope_theta": 500000.0, "rope_type": "linear"},
+                "sliding_attention": {"rope_theta": 2000.0, "rope_type": "default"},
+            },
+        },
+        {"": 40},
+        {"rope_scaling": None, "rope_local_base_freq": 10000.0},
+        None,
+    ),
+    "olmo2": (
+        BASE
+        | {
+            "model_type": "olmo2",
+            "architectures": ["Olmo2ForCausalLM"],
+            "attention_bias": False,
+            "rope_theta": 500000.0,
+        },
+        {"": 30},
+        {},
+        "olmo2",
+    ),
 }
+# Those whose norms multiply with one more than the weight.
+GAINS_LESS_ONE = ("gemma", "gemma2", "gemma3_text")
 
 
 def random_weights(model, seed):
@@ -160,7 +269,7 @@ def random_weights(model, seed):
         if tied and name == "lm_head.weight":
             continue
         if name.endswith("norm.weight"):
-            values = random.uniform(0.5, 1.5, old.shape)
+            values = random.uniform(0.5, 1.5, old.shape) - (model.config.model_type in GAINS_LESS_ONE)
         elif name.endswith("bias"):
             values = random.normal(0.0, 0.3, old.shape)
         else:
@@ -173,7 +282,13 @@ def load(folder, **changes):
     """A fresh float32 model of the folder; `changes` replace configuration values."""
     config = AutoConfig.from_pretrained(folder)
     for key, value in changes.items():
-        if key == "rope_scaling" and value is None:
+        if key == "rope_local_base_freq":
+            config.rope_parameters["sliding_attention"]["rope_theta"] = value
+        elif key == "rope_scaling" and "full_attention" in config.rope_parameters:
+            theta = config.rope_parameters["full_attention"]["rope_theta"]
+            config.rope_parameters["full_attention"] = {"rope_type": "default", "rope_theta": theta}
+            continue
+        elif key == "rope_scaling" and value is None:
             value, key = {"rope_type": "default", "rope_theta": config.rope_parameters["rope_theta"]}, "rope_parameters"
             value |= {k: v for k, v in config.rope_parameters.items() if k == "partial_rotary_factor"}
         if key == "use_sliding_window":
@@ -217,7 +332,13 @@ def write_gguf(folder, config, arch):
     if "head_dim" in config:
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
-    writer.add_rope_dimension_count(int(head_dim * config.get("partial_rotary_factor", 1.0)))
+    if not arch.startswith("gemma"):
+        writer.add_rope_dimension_count(int(head_dim * config.get("partial_rotary_factor", 1.0)))
+    if arch in ("gemma2", "gemma3"):
+        writer.add_sliding_window(config["sliding_window"])
+    if arch == "gemma2":
+        writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
+        writer.add_final_logit_softcapping(config["final_logit_softcapping"])
     if arch == "granite":
         writer.add_attention_scale(config["attention_multiplier"])
         writer.add_embedding_scale(config["embedding_multiplier"])
@@ -249,6 +370,8 @@ def write_gguf(folder, config, arch):
         if arch in ("granite", "smollm3") and name.endswith(("q_proj.weight", "k_proj.weight")):
             own = heads if "q_proj" in name else config["num_key_value_heads"]
             weight = neighbours(weight, own)
+        if config["model_type"] in GAINS_LESS_ONE and name.endswith("norm.weight"):
+            weight = weight + 1
         target = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert target, name
         writer.add_tensor(target, np.ascontiguousarray(weight))

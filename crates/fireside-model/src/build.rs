@@ -4,9 +4,9 @@ use fireside_formats::TensorSource;
 use fireside_kernels::device::ComputeDevice;
 
 use crate::config::DecoderConfig;
-use crate::decoder::{Attention, Decoder, FeedForward, Layer, Norm};
+use crate::decoder::{Attention, Decoder, FeedForward, GateKind, Layer, Norm};
 use crate::error::ModelError;
-use crate::family::{Naming, Part};
+use crate::family::{HeadNorms, Naming, NormPlaces, Part};
 use crate::matrix::{Matrix, vector};
 use crate::pack::{Packer, RowOrder, RowSource, expect, head_rows};
 use burn::tensor::Tensor;
@@ -47,10 +47,10 @@ impl Builder<'_> {
         advance(&[(Part::Embedding, 0)])?;
         let mut layers = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
-            layers.push(Layer::new(
-                self.attention(layer)?,
-                self.feed_forward(layer)?,
-            ));
+            layers.push(Layer {
+                attention: self.attention(layer)?,
+                feed_forward: self.feed_forward(layer)?,
+            });
             advance(&[
                 (Part::Query, layer),
                 (Part::Key, layer),
@@ -63,7 +63,12 @@ impl Builder<'_> {
                 (Part::Down, layer),
             ])?;
         }
-        let norm = self.norm(Part::FinalNorm, 0, 1.0 / config.scales.logits)?;
+        let norm = self.norm(
+            Part::FinalNorm,
+            0,
+            1.0 / config.scales.logits,
+            config.scales.residual,
+        )?;
         let head = if config.tied {
             None
         } else {
@@ -106,10 +111,16 @@ impl Builder<'_> {
         let out = self.plain(Part::AttentionOut, layer, config.hidden, config.heads * dim)?;
         let out_bias = self.biases(std::slice::from_ref(&out))?;
         let out = self.matrix(&[out], config.heads * dim, columns.as_deref())?;
-        let norm = self.norm(Part::AttentionNorm, layer, 1.0)?;
-        Ok(Attention::new(
-            norm, qkv, qkv_bias, out, out_bias, head_gains,
-        ))
+        let [norm, post_norm] = self.norms(Part::AttentionNorm, Part::AttentionPostNorm, layer)?;
+        Ok(Attention {
+            norm,
+            qkv,
+            qkv_bias,
+            out,
+            out_bias,
+            head_gains,
+            post_norm,
+        })
     }
 
     fn feed_forward(&self, layer: usize) -> Result<FeedForward, ModelError> {
@@ -141,16 +152,22 @@ impl Builder<'_> {
         };
         let down = self.plain(Part::Down, layer, config.hidden, width)?;
         let down_bias = self.biases(std::slice::from_ref(&down))?;
-        Ok(FeedForward::new(
-            self.norm(Part::FeedForwardNorm, layer, 1.0)?,
+        let before = match config.family.norms {
+            NormPlaces::Before => Part::FeedForwardNorm,
+            NormPlaces::Around | NormPlaces::After => Part::FeedForwardPreNorm,
+        };
+        let [norm, post_norm] = self.norms(before, Part::FeedForwardPostNorm, layer)?;
+        Ok(FeedForward {
+            norm,
             gate_up,
-            bias,
-            self.matrix(&[down], width, None)?,
+            gate_up_bias: bias,
+            down: self.matrix(&[down], width, None)?,
             down_bias,
+            post_norm,
             width,
-            config.activation,
+            activation: GateKind(config.activation),
             fused,
-        ))
+        })
     }
 
     /// The rows of parts that go into one matrix, each in its order: of tensors of their own, or where
@@ -185,21 +202,32 @@ impl Builder<'_> {
         })
     }
 
-    /// The gains of query heads and of key heads, in the order that their elements are stored in.
+    /// The gains of queries and of keys, in the order that their elements are stored in.
     fn head_gains(&self, layer: usize, pair: bool) -> Result<Option<Tensor<1>>, ModelError> {
         let config = self.config;
-        if !config.family.head_norms {
-            return Ok(None);
-        }
+        let (queries, keys) = match config.family.head_norms {
+            HeadNorms::None => return Ok(None),
+            HeadNorms::Each => (1, 1),
+            HeadNorms::Whole => (config.heads, config.kv_heads),
+        };
         let dim = config.head_dim;
-        let mut gains = Vec::with_capacity(2 * config.stored_head_dim());
-        for part in [Part::QueryNorm, Part::KeyNorm] {
-            let name = self.naming.tensor(part, layer, "weight");
-            expect(self.source.get(&name)?, &[dim])?;
-            let own = self.source.read_f32(&name)?;
-            gains.extend(head_rows(1, dim, config.rope.rotary, pair).pick(&own));
+        let mut gains = Vec::with_capacity((queries + keys) * config.stored_head_dim());
+        for (part, heads) in [(Part::QueryNorm, queries), (Part::KeyNorm, keys)] {
+            let own = self.gains(part, layer, heads * dim)?;
+            gains.extend(head_rows(heads, dim, config.rope.rotary, pair).pick(&own));
         }
         Ok(Some(vector(&gains, self.device)?))
+    }
+
+    /// The gains of a norm.
+    fn gains(&self, part: Part, layer: usize, width: usize) -> Result<Vec<f32>, ModelError> {
+        let name = self.naming.tensor(part, layer, "weight");
+        expect(self.source.get(&name)?, &[width])?;
+        let mut gains = self.source.read_f32(&name)?;
+        if self.naming == Naming::HuggingFace && self.config.family.gains_less_one {
+            gains.iter_mut().for_each(|gain| *gain += 1.0);
+        }
+        Ok(gains)
     }
 
     /// The rows of a weight as they are, its shape checked.
@@ -241,14 +269,32 @@ impl Builder<'_> {
         })
     }
 
-    /// A norm whose gain is multiplied by `scale`.
-    fn norm(&self, part: Part, layer: usize, scale: f32) -> Result<Norm, ModelError> {
+    /// The norms of a sublayer: on what goes into it, and on what comes out of it.
+    fn norms(
+        &self,
+        before: Part,
+        after: Part,
+        layer: usize,
+    ) -> Result<[Option<Norm>; 2], ModelError> {
+        let places = self.config.family.norms;
+        let norm = |part, residual| self.norm(part, layer, 1.0, residual);
+        let before =
+            (places != NormPlaces::After).then(|| norm(before, self.config.scales.residual));
+        let after = (places != NormPlaces::Before).then(|| norm(after, 1.0));
+        Ok([before.transpose()?, after.transpose()?])
+    }
+
+    /// A norm of values that are `residual` times too small, whose gain is multiplied by `scale`.
+    fn norm(
+        &self,
+        part: Part,
+        layer: usize,
+        scale: f32,
+        residual: f32,
+    ) -> Result<Norm, ModelError> {
         let width = self.config.hidden;
-        let name = self.naming.tensor(part, layer, "weight");
-        expect(self.source.get(&name)?, &[width])?;
-        let mut gain = self.source.read_f32(&name)?;
+        let mut gain = self.gains(part, layer, width)?;
         gain.iter_mut().for_each(|gain| *gain *= scale);
-        let residual = self.config.scales.residual;
         let eps = self.config.norm_eps / (residual * residual);
         Ok(Norm::new(vector(&gain, self.device)?, width, eps))
     }

@@ -12,6 +12,7 @@ use fireside_kernels::params::{
 use crate::cache::KvCache;
 use crate::config::DecoderConfig;
 use crate::error::ModelError;
+use crate::family::HeadNorms;
 use crate::matrix::{Matrix, Product};
 use crate::plan::Shape;
 
@@ -32,32 +33,39 @@ pub struct Norm {
 /// Attention of one layer.
 #[derive(Module, Debug)]
 pub struct Attention {
-    norm: Norm,
+    /// On what goes in.
+    pub(crate) norm: Option<Norm>,
     /// Query, key and value rows, in this order.
-    qkv: Matrix,
-    qkv_bias: Option<Tensor<1>>,
-    out: Matrix,
-    out_bias: Option<Tensor<1>>,
-    /// Gains of the norms of query heads and of key heads, `[2 * stored head]`.
-    head_gains: Option<Tensor<1>>,
+    pub(crate) qkv: Matrix,
+    pub(crate) qkv_bias: Option<Tensor<1>>,
+    pub(crate) out: Matrix,
+    pub(crate) out_bias: Option<Tensor<1>>,
+    /// Gains of the norms of queries and of keys: `[2 * stored head]`, or those of all heads where
+    /// the family norms them as one.
+    pub(crate) head_gains: Option<Tensor<1>>,
+    /// On what is added to the residual stream.
+    pub(crate) post_norm: Option<Norm>,
 }
 
 /// Gated feed-forward layer.
 #[derive(Module, Debug)]
 pub struct FeedForward {
-    norm: Norm,
+    /// On what goes in.
+    pub(crate) norm: Option<Norm>,
     /// Gate rows, then up rows, each padded to 32.
-    gate_up: Matrix,
-    gate_up_bias: Option<Tensor<1>>,
-    down: Matrix,
-    down_bias: Option<Tensor<1>>,
+    pub(crate) gate_up: Matrix,
+    pub(crate) gate_up_bias: Option<Tensor<1>>,
+    pub(crate) down: Matrix,
+    pub(crate) down_bias: Option<Tensor<1>>,
+    /// On what is added to the residual stream.
+    pub(crate) post_norm: Option<Norm>,
     #[module(skip)]
-    width: usize,
+    pub(crate) width: usize,
     #[module(skip)]
-    activation: GateKind,
+    pub(crate) activation: GateKind,
     /// The gate is applied inside the product.
     #[module(skip)]
-    fused: bool,
+    pub(crate) fused: bool,
 }
 
 /// A gate's function, as a module keeps it.
@@ -67,8 +75,8 @@ pub struct GateKind(pub(crate) Activation);
 /// One layer.
 #[derive(Module, Debug)]
 pub struct Layer {
-    attention: Attention,
-    feed_forward: FeedForward,
+    pub(crate) attention: Attention,
+    pub(crate) feed_forward: FeedForward,
 }
 
 /// A decoder-only language model.
@@ -98,47 +106,71 @@ impl Norm {
         Self { gain, width, eps }
     }
 
-    fn rows(&self, x: &Tensor<2>, rows: usize, rows_at: usize, run: &Run<'_>) -> Tensor<2> {
-        let params = NormParams {
+    fn params(&self, rows: usize, rows_at: usize, run: &Run<'_>) -> NormParams {
+        NormParams {
             width: self.width,
             eps: self.eps,
             rows,
             rows_at,
             profile: run.profile,
-        };
-        ops::rms_norm(x, &self.gain, run.step, params)
+        }
     }
 
-    /// The product of `matrix` with the normed `x`, the norm inside it or before it.
-    fn then(&self, matrix: &Matrix, x: &Tensor<2>, extra: Product<'_>, run: &Run<'_>) -> Tensor<2> {
-        if run.shape.tokens <= FUSED_NORM_TOKENS {
-            let norm = Some((&self.gain, self.width, self.eps));
-            return matrix.product(x, Product { norm, ..extra }, run.profile);
-        }
-        let normed = self.rows(x, run.shape.tokens, run.shape.identity_at, run);
-        matrix.product(&normed, extra, run.profile)
+    /// Chosen rows of `x`, normed.
+    fn rows(&self, x: &Tensor<2>, rows: usize, rows_at: usize, run: &Run<'_>) -> Tensor<2> {
+        let params = self.params(rows, rows_at, run);
+        ops::rms_norm(x, &self.gain, run.step, None, params)
+    }
+
+    /// The normed rows of `x`, added to those of `residual`.
+    fn add(&self, x: &Tensor<2>, residual: &Tensor<2>, run: &Run<'_>) -> Tensor<2> {
+        let params = self.params(run.shape.tokens, run.shape.identity_at, run);
+        ops::rms_norm(x, &self.gain, run.step, Some(residual), params)
+    }
+}
+
+/// The product of a matrix with the residual stream, which is normed before it or inside it where there
+/// is a norm.
+fn product_in(
+    norm: Option<&Norm>,
+    matrix: &Matrix,
+    x: &Tensor<2>,
+    extra: Product<'_>,
+    run: &Run<'_>,
+) -> Tensor<2> {
+    let Some(norm) = norm else {
+        return matrix.product(x, extra, run.profile);
+    };
+    if run.shape.tokens <= FUSED_NORM_TOKENS {
+        let norm = Some((&norm.gain, norm.width, norm.eps));
+        return matrix.product(x, Product { norm, ..extra }, run.profile);
+    }
+    let normed = norm.rows(x, run.shape.tokens, run.shape.identity_at, run);
+    matrix.product(&normed, extra, run.profile)
+}
+
+/// The residual stream `x` with a product added, which is normed first where there is a norm.
+fn product_onto(
+    x: &Tensor<2>,
+    norm: Option<&Norm>,
+    matrix: &Matrix,
+    own: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+    run: &Run<'_>,
+) -> Tensor<2> {
+    let extra = Product {
+        bias,
+        residual: norm.is_none().then_some(x),
+        ..Default::default()
+    };
+    let product = matrix.product(own, extra, run.profile);
+    match norm {
+        None => product,
+        Some(norm) => norm.add(&product, x, run),
     }
 }
 
 impl Attention {
-    pub(crate) fn new(
-        norm: Norm,
-        qkv: Matrix,
-        qkv_bias: Option<Tensor<1>>,
-        out: Matrix,
-        out_bias: Option<Tensor<1>>,
-        head_gains: Option<Tensor<1>>,
-    ) -> Self {
-        Self {
-            norm,
-            qkv,
-            qkv_bias,
-            out,
-            out_bias,
-            head_gains,
-        }
-    }
-
     fn forward(
         &self,
         x: &Tensor<2>,
@@ -147,16 +179,11 @@ impl Attention {
         run: &Run<'_>,
     ) -> Result<Tensor<2>, ModelError> {
         let (config, shape) = (run.config, run.shape);
-        let bias = self.qkv_bias.as_ref();
-        let qkv = self.norm.then(
-            &self.qkv,
-            x,
-            Product {
-                bias,
-                ..Default::default()
-            },
-            run,
-        );
+        let extra = Product {
+            bias: self.qkv_bias.as_ref(),
+            ..Default::default()
+        };
+        let qkv = product_in(self.norm.as_ref(), &self.qkv, x, extra, run);
         let (keys, values) = cache.take(layer).ok_or_else(|| ModelError::Step {
             what: "the cache has fewer layers than the model, or an earlier step failed".into(),
         })?;
@@ -175,10 +202,15 @@ impl Attention {
                 head_dim: config.stored_head_dim(),
                 rotary: if kind.rotates { config.rope.rotary } else { 0 },
                 slots_at: shape.slots_at,
-                angles_at: shape.angles_at,
+                angles_at: if config.rotates_locally(kind) {
+                    shape.local_angles_at
+                } else {
+                    shape.angles_at
+                },
                 norm: self.head_gains.is_some().then_some(HeadNorm {
                     width: config.head_dim,
                     eps: config.norm_eps,
+                    whole: config.family.head_norms == HeadNorms::Whole,
                 }),
                 kv,
                 profile: run.profile,
@@ -195,6 +227,7 @@ impl Attention {
                 head_dim: config.stored_head_dim(),
                 scale: config.score_scale(),
                 window: kind.window,
+                cap: config.caps.attention,
                 tiles: shape.tiles,
                 tiles_at: shape.tiles_at,
                 tile_tokens: shape.tile_tokens,
@@ -203,42 +236,12 @@ impl Attention {
             },
         );
         cache.put(layer, keys, values);
-        let extra = Product {
-            bias: self.out_bias.as_ref(),
-            residual: Some(x),
-            ..Default::default()
-        };
-        Ok(self.out.product(&attended, extra, run.profile))
+        let (norm, bias) = (self.post_norm.as_ref(), self.out_bias.as_ref());
+        Ok(product_onto(x, norm, &self.out, &attended, bias, run))
     }
 }
 
 impl FeedForward {
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of a layer, named at the one call"
-    )]
-    pub(crate) fn new(
-        norm: Norm,
-        gate_up: Matrix,
-        gate_up_bias: Option<Tensor<1>>,
-        down: Matrix,
-        down_bias: Option<Tensor<1>>,
-        width: usize,
-        activation: Activation,
-        fused: bool,
-    ) -> Self {
-        Self {
-            norm,
-            gate_up,
-            gate_up_bias,
-            down,
-            down_bias,
-            width,
-            activation: GateKind(activation),
-            fused,
-        }
-    }
-
     fn forward(&self, x: &Tensor<2>, run: &Run<'_>) -> Tensor<2> {
         let activation = self.activation.0;
         let gated = if self.fused {
@@ -246,18 +249,13 @@ impl FeedForward {
                 gate: Some(activation),
                 ..Default::default()
             };
-            self.norm.then(&self.gate_up, x, extra, run)
+            product_in(self.norm.as_ref(), &self.gate_up, x, extra, run)
         } else {
-            let bias = self.gate_up_bias.as_ref();
-            let halves = self.norm.then(
-                &self.gate_up,
-                x,
-                Product {
-                    bias,
-                    ..Default::default()
-                },
-                run,
-            );
+            let extra = Product {
+                bias: self.gate_up_bias.as_ref(),
+                ..Default::default()
+            };
+            let halves = product_in(self.norm.as_ref(), &self.gate_up, x, extra, run);
             let params = GluParams {
                 width: self.width,
                 offset: self.gate_up.rows() / 2,
@@ -266,21 +264,8 @@ impl FeedForward {
             };
             ops::glu(halves, params)
         };
-        let extra = Product {
-            bias: self.down_bias.as_ref(),
-            residual: Some(x),
-            ..Default::default()
-        };
-        self.down.product(&gated, extra, run.profile)
-    }
-}
-
-impl Layer {
-    pub(crate) fn new(attention: Attention, feed_forward: FeedForward) -> Self {
-        Self {
-            attention,
-            feed_forward,
-        }
+        let (norm, bias) = (self.post_norm.as_ref(), self.down_bias.as_ref());
+        product_onto(x, norm, &self.down, &gated, bias, run)
     }
 }
 
@@ -332,7 +317,11 @@ impl Decoder {
         }
         let last = self.norm.rows(&x, shape.rows, shape.rows_at, &run);
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        Ok(Some(head.product(&last, Product::default(), profile)))
+        let extra = Product {
+            cap: config.caps.logits,
+            ..Default::default()
+        };
+        Ok(Some(head.product(&last, extra, profile)))
     }
 
     /// Every matrix, for sizes and layouts.

@@ -226,10 +226,13 @@ pub fn describe_folder(files: &FolderFiles) -> Result<Description, ModelError> {
     })
 }
 
-/// Every token that the tokenizer can give must have a row in the embedding table; the table
-/// may be larger, models pad it.
+/// Every token that text becomes must have a row in the embedding table; the table may be larger, models pad
+/// it. Special tokens of what a model cannot do (images, for one) may lie past it: a prompt that names one is
+/// refused.
 fn check_vocabulary(tokenizer: &Tokenizer, config: &DecoderConfig) -> Result<(), ModelError> {
-    if tokenizer.vocab_size() > config.vocab {
+    let past = config.vocab..tokenizer.vocab_size();
+    let mut past = past.map(|id| u32::try_from(id).unwrap_or(u32::MAX));
+    if past.any(|id| !tokenizer.is_special(id)) {
         return Err(ModelError::Vocabulary {
             tokenizer: tokenizer.vocab_size(),
             model: config.vocab,

@@ -45,6 +45,8 @@ pub struct Product<'a> {
     pub residual: Option<&'a Tensor<2>>,
     /// Rows are gate and up halves: multiply the activated gate with the up half.
     pub gate: Option<Activation>,
+    /// A soft cap on the result.
+    pub cap: Option<f32>,
 }
 
 impl Matrix {
@@ -165,6 +167,7 @@ impl Matrix {
                     rows_out,
                     glu: extra.gate.map(|activation| (self.rows / 2, activation)),
                     norm: extra.norm.map(|(_, width, eps)| (width, eps)),
+                    cap: extra.cap,
                     profile,
                 },
             ));

@@ -4,9 +4,13 @@
 //! none of them. What models of a family differ in stands in their files; what a family's files leave
 //! unsaid stands here.
 
+mod gemma;
+mod gemma2;
+mod gemma3;
 mod granite;
 mod llama;
 mod mistral;
+mod olmo2;
 mod phi3;
 mod qwen2;
 mod qwen3;
@@ -29,15 +33,65 @@ pub struct Family {
     /// instead of the halves of a head as its safetensors do.
     pub gguf_pairs_neighbours: bool,
     /// The gate where the file does not say.
-    pub gguf_activation: Activation,
+    pub activation: Activation,
+    /// A config.json that says `gelu` means the tanh form.
+    pub gelu_is_tanh: bool,
     /// Whether the head is the embedding table where config.json does not say.
     pub tied_by_default: bool,
     /// Query, key and value rows stand in one tensor, and gate and up rows in another.
     pub fused: bool,
-    /// Each query and key head is normed before it rotates.
-    pub head_norms: bool,
+    /// Where the norms of a layer stand.
+    pub norms: NormPlaces,
+    /// Safetensors hold the gains of norms less one; GGUF files hold them whole.
+    pub gains_less_one: bool,
+    /// How queries and keys are normed before they rotate.
+    pub head_norms: HeadNorms,
     /// One layer in so many has no rotary embedding, the last of them, where the file does not say.
     pub rotates_but_every: Option<usize>,
+    /// One layer in so many has no window, the last of them, where the file does not say.
+    pub windows_but_every: Option<usize>,
+    /// The base of the rotary embedding where the file does not say.
+    pub theta: f64,
+    /// Layers with a window have a rotary embedding of their own; its base where the file does not say.
+    pub local_theta: Option<f64>,
+    /// Embeddings are multiplied by the square root of the hidden size where the file does not say.
+    pub scales_embeddings: bool,
+    /// Scores of a model with so many layers are divided by the square root of hidden size over heads, which
+    /// its GGUF files do not say.
+    pub gguf_wide_scores: Option<usize>,
+    /// Bounds of scores and logits where the file does not say.
+    pub caps: Caps,
+}
+
+/// Where the norms of a layer stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormPlaces {
+    /// Before attention and before the feed-forward layer.
+    Before,
+    /// Before and after each of the two.
+    Around,
+    /// After each of the two, before its result is added to the residual stream.
+    After,
+}
+
+/// How queries and keys are normed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadNorms {
+    /// Not at all.
+    None,
+    /// Each head by itself.
+    Each,
+    /// All query heads as one, and all key heads.
+    Whole,
+}
+
+/// Soft caps: a value `v` becomes `cap * tanh(v / cap)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Caps {
+    /// On the scores of attention.
+    pub attention: Option<f32>,
+    /// On logits.
+    pub logits: Option<f32>,
 }
 
 impl Family {
@@ -47,11 +101,23 @@ impl Family {
         model_types: &["llama"],
         gguf_architectures: &["llama"],
         gguf_pairs_neighbours: true,
-        gguf_activation: Activation::Silu,
+        activation: Activation::Silu,
+        gelu_is_tanh: false,
         tied_by_default: false,
         fused: false,
-        head_norms: false,
+        norms: NormPlaces::Before,
+        gains_less_one: false,
+        head_norms: HeadNorms::None,
         rotates_but_every: None,
+        windows_but_every: None,
+        theta: 10_000.0,
+        local_theta: None,
+        scales_embeddings: false,
+        gguf_wide_scores: None,
+        caps: Caps {
+            attention: None,
+            logits: None,
+        },
     };
 }
 
@@ -64,6 +130,10 @@ pub const FAMILIES: &[Family] = &[
     phi3::FAMILY,
     smollm3::FAMILY,
     granite::FAMILY,
+    gemma::FAMILY,
+    gemma2::FAMILY,
+    gemma3::FAMILY,
+    olmo2::FAMILY,
 ];
 
 fn known(names: impl Fn(&Family) -> &'static [&'static str]) -> String {
@@ -135,10 +205,16 @@ pub enum Part {
     QueryKeyValue,
     /// Gate and up projections in one.
     GateUp,
-    /// Norm of each query head.
+    /// Norm of queries.
     QueryNorm,
-    /// Norm of each key head.
+    /// Norm of keys.
     KeyNorm,
+    /// Norm after attention.
+    AttentionPostNorm,
+    /// Norm before the feed-forward layer, where there are others after.
+    FeedForwardPreNorm,
+    /// Norm after the feed-forward layer.
+    FeedForwardPostNorm,
 }
 
 /// How the tensors of a file are called.
@@ -170,6 +246,9 @@ impl Naming {
             (Self::HuggingFace, Part::GateUp) => (false, "mlp.gate_up_proj"),
             (Self::HuggingFace, Part::QueryNorm) => (false, "self_attn.q_norm"),
             (Self::HuggingFace, Part::KeyNorm) => (false, "self_attn.k_norm"),
+            (Self::HuggingFace, Part::AttentionPostNorm) => (false, "post_attention_layernorm"),
+            (Self::HuggingFace, Part::FeedForwardPreNorm) => (false, "pre_feedforward_layernorm"),
+            (Self::HuggingFace, Part::FeedForwardPostNorm) => (false, "post_feedforward_layernorm"),
             (Self::Gguf, Part::Embedding) => (true, "token_embd"),
             (Self::Gguf, Part::FinalNorm) => (true, "output_norm"),
             (Self::Gguf, Part::Head) => (true, "output"),
@@ -178,7 +257,7 @@ impl Naming {
             (Self::Gguf, Part::Key) => (false, "attn_k"),
             (Self::Gguf, Part::Value) => (false, "attn_v"),
             (Self::Gguf, Part::AttentionOut) => (false, "attn_output"),
-            (Self::Gguf, Part::FeedForwardNorm) => (false, "ffn_norm"),
+            (Self::Gguf, Part::FeedForwardNorm | Part::FeedForwardPreNorm) => (false, "ffn_norm"),
             (Self::Gguf, Part::Gate) => (false, "ffn_gate"),
             (Self::Gguf, Part::Up) => (false, "ffn_up"),
             (Self::Gguf, Part::Down) => (false, "ffn_down"),
@@ -187,6 +266,8 @@ impl Naming {
             (Self::Gguf, Part::GateUp) => (false, "ffn_up"),
             (Self::Gguf, Part::QueryNorm) => (false, "attn_q_norm"),
             (Self::Gguf, Part::KeyNorm) => (false, "attn_k_norm"),
+            (Self::Gguf, Part::AttentionPostNorm) => (false, "post_attention_norm"),
+            (Self::Gguf, Part::FeedForwardPostNorm) => (false, "post_ffw_norm"),
         };
         match (self, global) {
             (_, true) => format!("{name}.{kind}"),
