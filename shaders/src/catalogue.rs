@@ -28,7 +28,7 @@ fn axes(kernel: Kernel) -> Axes {
             &[&[(Constant::Lanes, 8)], &[(Constant::Lanes, 64)]],
         ),
         Kernel::RmsNorm => (
-            &[Flag::Shared, Flag::Residual],
+            &[Flag::Shared, Flag::Residual, Flag::Centered],
             &[&[]],
             &[
                 &[(Constant::Lanes, 1)],
@@ -212,14 +212,17 @@ pub fn variants(kernel: Kernel) -> Vec<Variant> {
                     && !variant.has(Flag::Subgroups);
                 variant = variant.flag_if(Flag::InPlace, in_place);
                 all.push(variant);
-                // Logits alone are capped: the product with a head, which does nothing besides.
+                // Logits alone are capped: the product with a head, which does nothing besides. What is
+                // activated has no gate and goes nowhere else.
                 let product = matches!(
                     kernel,
                     Kernel::LinearLane | Kernel::LinearSplit | Kernel::LinearTile
                 );
-                let more = [Flag::Norm, Flag::Glu, Flag::Bias, Flag::Residual];
-                if product && !more.iter().any(|flag| variant.has(*flag)) {
-                    all.push(variant.flag(Flag::SoftCap));
+                if product && !variant.has(Flag::Glu) && !variant.has(Flag::Residual) {
+                    all.push(variant.flag(Flag::Activate));
+                    if !variant.has(Flag::Norm) && !variant.has(Flag::Bias) {
+                        all.push(variant.flag(Flag::SoftCap));
+                    }
                 }
             }
         }

@@ -48,6 +48,9 @@ fn store(token: u32, row: u32, value: f32, up: f32) {
 #if BIAS
     out += bias[column];
 #endif
+#if ACTIVATE
+    out = activate(out, p.activation);
+#endif
     let at = token * p.y_stride + column;
 #if RESIDUAL
     out += residual[at];

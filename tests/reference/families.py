@@ -122,6 +122,28 @@ GEMMA3 = GEMMA | {
     "sliding_window": 9,
 }
 del GEMMA3["hidden_act"]
+LAYER_NORMS = {key: value for key, value in BASE.items() if key not in ("rms_norm_eps", "rope_theta")}
+STARCODER2 = LAYER_NORMS | {
+    "model_type": "starcoder2",
+    "architectures": ["Starcoder2ForCausalLM"],
+    "hidden_act": "gelu_pytorch_tanh",
+    "norm_epsilon": 1e-5,
+    "rope_theta": 100000,
+    "sliding_window": None,
+    "tie_word_embeddings": True,
+    "use_bias": True,
+}
+NEOX = LAYER_NORMS | {
+    "model_type": "gpt_neox",
+    "architectures": ["GPTNeoXForCausalLM"],
+    "hidden_act": "gelu",
+    "hidden_size": 64,
+    "layer_norm_eps": 1e-5,
+    "rotary_emb_base": 10000,
+    "rotary_pct": 0.25,
+    "use_parallel_residual": True,
+}
+del NEOX["num_key_value_heads"]
 
 # name: (config, token counts of the prompts, what the switches' effects are measured against, gguf architecture)
 VARIANTS = {
@@ -256,6 +278,15 @@ VARIANTS = {
         {},
         "olmo2",
     ),
+    "starcoder2": (STARCODER2, {"": 30}, {}, "starcoder2"),
+    "starcoder2-window": (STARCODER2 | {"sliding_window": 9}, {"": 40}, {"sliding_window": 1000}, None),
+    "gpt-neox": (NEOX, {"": 30}, {"use_parallel_residual": False}, "gptneox"),
+    "gpt-neox-sequential": (
+        NEOX | {"attention_bias": False, "rotary_pct": 0.5, "use_parallel_residual": False},
+        {"": 30},
+        {},
+        None,
+    ),
 }
 # Those whose norms multiply with one more than the weight.
 GAINS_LESS_ONE = ("gemma", "gemma2", "gemma3_text")
@@ -325,15 +356,22 @@ def write_gguf(folder, config, arch):
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(heads)
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_freq_base(config["rope_theta"])
+    writer.add_head_count_kv(config.get("num_key_value_heads", heads))
+    if "rms_norm_eps" in config:
+        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    else:
+        writer.add_layer_norm_eps(config.get("norm_epsilon", config.get("layer_norm_eps")))
+    if "rope_theta" in config:
+        writer.add_rope_freq_base(config["rope_theta"])
+    if arch == "gptneox":
+        writer.add_parallel_residual(config["use_parallel_residual"])
     writer.add_vocab_size(config["vocab_size"])
     if "head_dim" in config:
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
     if not arch.startswith("gemma"):
-        writer.add_rope_dimension_count(int(head_dim * config.get("partial_rotary_factor", 1.0)))
+        share = config.get("partial_rotary_factor", config.get("rotary_pct", 1.0))
+        writer.add_rope_dimension_count(int(head_dim * share))
     if arch in ("gemma2", "gemma3"):
         writer.add_sliding_window(config["sliding_window"])
     if arch == "gemma2":
@@ -372,6 +410,9 @@ def write_gguf(folder, config, arch):
             weight = neighbours(weight, own)
         if config["model_type"] in GAINS_LESS_ONE and name.endswith("norm.weight"):
             weight = weight + 1
+        if "query_key_value" in name:
+            # Heads of queries, keys and values in turn become all of each.
+            weight = weight.reshape(heads, 3, head_dim, -1).swapaxes(0, 1).reshape(weight.shape)
         target = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert target, name
         writer.add_tensor(target, np.ascontiguousarray(weight))
@@ -394,7 +435,11 @@ def main():
         write_json(folder / "config.json", config)
         save_tokenizer(folder, config["vocab_size"])
         empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
-        save_file(random_weights(empty, 3000 + number), folder / "model.safetensors", metadata={"format": "pt"})
+        weights = random_weights(empty, 3000 + number)
+        if name == "gpt-neox":
+            # As the files on the hub have it; the other one is as transformers 5 writes it.
+            weights["embed_out.weight"] = weights.pop("lm_head.weight")
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         for case, count in prompts.items():
             random = np.random.default_rng(4000 + 10 * number + len(case))
             tokens = random.integers(3, config["vocab_size"], count + STEPS).tolist()

@@ -238,14 +238,15 @@ impl FiresideOps for CubeBackend {
         out
     }
 
-    fn fireside_rms_norm(
+    fn fireside_norm(
         x: FloatTensor<Self>,
         gain: FloatTensor<Self>,
         step: IntTensor<Self>,
+        bias: MaybeFloat<Self>,
         residual: MaybeFloat<Self>,
         params: NormParams,
     ) -> FloatTensor<Self> {
-        let residual = residual.into_option();
+        let (bias, residual) = (bias.into_option(), residual.into_option());
         let stride = padded(params.width);
         let out = empty(&x, params.rows, stride, DType::F32);
         let variant = if params.profile.software {
@@ -255,10 +256,14 @@ impl FiresideOps for CubeBackend {
                 .constant(Constant::Lanes, 64)
                 .flag(Flag::Shared)
         };
+        let variant = variant
+            .flag_if(Flag::Centered, bias.is_some())
+            .flag_if(Flag::Residual, residual.is_some());
         let mut buffers = vec![&out, &x, &gain, &step];
+        buffers.extend(bias.as_ref());
         buffers.extend(residual.as_ref());
         launch(
-            variant.flag_if(Flag::Residual, residual.is_some()),
+            variant,
             [params.rows, 1, 1],
             &buffers,
             &[
@@ -290,7 +295,9 @@ impl FiresideOps for CubeBackend {
         buffers.extend(gain.as_ref());
         buffers.extend(bias.as_ref());
         buffers.extend(residual.as_ref());
-        let (glu_offset, activation) = params.glu.map_or((0, 0), |(o, a)| (word(o), a as u32));
+        let glu_offset = params.glu.map_or(0, |(offset, _)| word(offset));
+        let activation = params.glu.map(|(_, gate)| gate).or(params.activation);
+        let activation = activation.map_or(0, |function| function as u32);
         let (norm_width, eps) = params.norm.map_or((1, 0.0), |(w, e)| (word(w), e));
         for (first, count) in token_runs(&params) {
             let (variant, rows, cols) = linear_variant(&params, count);
@@ -299,6 +306,7 @@ impl FiresideOps for CubeBackend {
                 .flag_if(Flag::Glu, params.glu.is_some())
                 .flag_if(Flag::Bias, bias.is_some())
                 .flag_if(Flag::Residual, residual.is_some())
+                .flag_if(Flag::Activate, params.activation.is_some())
                 .flag_if(Flag::SoftCap, params.cap.is_some());
             launch(
                 variant,

@@ -35,7 +35,7 @@ impl Profile {
     ];
 }
 
-/// The function of a gated activation.
+/// The function of an activation, gated or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Activation {
@@ -96,7 +96,7 @@ pub struct EmbedParams {
     pub profile: Profile,
 }
 
-/// RMS norm, [`crate::ops::rms_norm`].
+/// RMS norm or layer norm, [`crate::ops::norm`].
 #[derive(Debug, Clone)]
 pub struct NormParams {
     /// Columns without padding.
@@ -128,6 +128,8 @@ pub struct LinearParams {
     pub glu: Option<(usize, Activation)>,
     /// With a norm on x: its width and epsilon.
     pub norm: Option<(usize, f32)>,
+    /// A function of the results, after the bias; not together with a gate.
+    pub activation: Option<Activation>,
     /// With a soft cap `c`: results become `c * tanh(y / c)`.
     pub cap: Option<f32>,
     /// Kernel shapes.

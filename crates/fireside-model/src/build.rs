@@ -4,9 +4,9 @@ use fireside_formats::TensorSource;
 use fireside_kernels::device::ComputeDevice;
 
 use crate::config::DecoderConfig;
-use crate::decoder::{Attention, Decoder, FeedForward, GateKind, Layer, Norm};
+use crate::decoder::{Attention, Decoder, FeedForward, Function, Gate, Layer, Norm};
 use crate::error::ModelError;
-use crate::family::{HeadNorms, Naming, NormPlaces, Part};
+use crate::family::{Fused, HeadNorms, Naming, NormPlaces, Part};
 use crate::matrix::{Matrix, vector};
 use crate::pack::{Packer, RowOrder, RowSource, expect, head_rows};
 use burn::tensor::Tensor;
@@ -32,10 +32,7 @@ impl Builder<'_> {
             // Uploads wait in host memory until they are handed over.
             self.device.flush()?;
             for (part, layer) in parts {
-                if let Ok(info) = self
-                    .source
-                    .get(&self.naming.tensor(*part, *layer, "weight"))
-                {
+                if let Ok(info) = self.source.get(&self.name(*part, *layer, "weight")) {
                     done += info.byte_len();
                 }
             }
@@ -133,22 +130,27 @@ impl Builder<'_> {
             let all = (0..padded(width)).map(|row| (row < width).then_some(row));
             RowOrder::Chosen(all.collect())
         };
-        let sources = self.rows(
-            Part::GateUp,
-            layer,
-            [(Part::Gate, width, order()), (Part::Up, width, order())],
-        )?;
-        let bias = self.biases(&sources)?;
-        let packer = self.packer(&sources, config.hidden, None);
-        let gated = if bias.is_none() {
-            Matrix::load(&packer, self.device, true)?
+        let (sources, gate) = if config.family.gated {
+            let parts = [(Part::Gate, width, order()), (Part::Up, width, order())];
+            let sources = self.rows(Part::GateUp, layer, parts)?;
+            (Vec::from(sources), Gate::Inside)
         } else {
-            None
+            let up = self.plain(Part::Up, layer, width, config.hidden)?;
+            (vec![up], Gate::None)
         };
-        let fused = gated.is_some();
-        let gate_up = match gated {
-            Some(matrix) => matrix,
-            None => self.matrix(&sources, config.hidden, None)?,
+        let bias = self.biases(&sources)?;
+        let mut inside = None;
+        if matches!(gate, Gate::Inside) && bias.is_none() {
+            let packer = self.packer(&sources, config.hidden, None);
+            inside = Matrix::load(&packer, self.device, true)?;
+        }
+        let (gate_up, gate) = match (inside, gate) {
+            (Some(matrix), _) => (matrix, Gate::Inside),
+            (None, gate) => {
+                let matrix = self.matrix(&sources, config.hidden, None)?;
+                let gated = matches!(gate, Gate::Inside);
+                (matrix, if gated { Gate::After } else { Gate::None })
+            }
         };
         let down = self.plain(Part::Down, layer, config.hidden, width)?;
         let down_bias = self.biases(std::slice::from_ref(&down))?;
@@ -165,8 +167,8 @@ impl Builder<'_> {
             down_bias,
             post_norm,
             width,
-            activation: GateKind(config.activation),
-            fused,
+            activation: Function(config.activation),
+            gate,
         })
     }
 
@@ -178,23 +180,31 @@ impl Builder<'_> {
         layer: usize,
         parts: [(Part, usize, RowOrder); N],
     ) -> Result<[RowSource; N], ModelError> {
-        let hidden = self.config.hidden;
+        let (hidden, dim) = (self.config.hidden, self.config.head_dim);
+        let fused = match (self.config.family.fused, self.naming) {
+            // Converters put the parts one after the other.
+            (Fused::HeadByHead, Naming::Gguf) => Fused::PartByPart,
+            (fused, _) => fused,
+        };
         let mut sources = Vec::with_capacity(N);
-        if self.config.family.fused {
-            let all = parts.iter().map(|(_, rows, _)| rows).sum();
-            let tensor = self.plain(together, layer, all, hidden)?.tensor;
-            let mut first = 0;
-            for (_, rows, order) in parts {
-                sources.push(RowSource {
-                    tensor: tensor.clone(),
-                    order: order.within(first, rows),
-                });
-                first += rows;
-            }
-        } else {
+        if fused == Fused::No {
             for (part, rows, order) in parts {
                 let tensor = self.plain(part, layer, rows, hidden)?.tensor;
                 sources.push(RowSource { tensor, order });
+            }
+        } else {
+            let all = parts.iter().map(|(_, rows, _)| rows).sum();
+            let tensor = self.plain(together, layer, all, hidden)?.tensor;
+            let mut first = 0;
+            for (index, (_, rows, order)) in parts.into_iter().enumerate() {
+                sources.push(RowSource {
+                    tensor: tensor.clone(),
+                    order: order.map(rows, |row| match fused {
+                        Fused::HeadByHead => (row / dim * N + index) * dim + row % dim,
+                        _ => first + row,
+                    }),
+                });
+                first += rows;
             }
         }
         sources.try_into().map_err(|_| ModelError::Contradiction {
@@ -219,9 +229,16 @@ impl Builder<'_> {
         Ok(Some(vector(&gains, self.device)?))
     }
 
+    /// The name of a part's weight or bias in the file.
+    fn name(&self, part: Part, layer: usize, kind: &str) -> String {
+        let mut names = self.naming.tensors(self.config.family, part, layer, kind);
+        let there = names.iter().position(|name| self.source.contains(name));
+        names.swap_remove(there.unwrap_or(0))
+    }
+
     /// The gains of a norm.
     fn gains(&self, part: Part, layer: usize, width: usize) -> Result<Vec<f32>, ModelError> {
-        let name = self.naming.tensor(part, layer, "weight");
+        let name = self.name(part, layer, "weight");
         expect(self.source.get(&name)?, &[width])?;
         let mut gains = self.source.read_f32(&name)?;
         if self.naming == Naming::HuggingFace && self.config.family.gains_less_one {
@@ -238,7 +255,7 @@ impl Builder<'_> {
         rows: usize,
         columns: usize,
     ) -> Result<RowSource, ModelError> {
-        let name = self.naming.tensor(part, layer, "weight");
+        let name = self.name(part, layer, "weight");
         expect(self.source.get(&name)?, &[rows, columns])?;
         Ok(RowSource::plain(name))
     }
@@ -295,8 +312,17 @@ impl Builder<'_> {
         let width = self.config.hidden;
         let mut gain = self.gains(part, layer, width)?;
         gain.iter_mut().for_each(|gain| *gain *= scale);
+        let bias = if self.config.family.layer_norms {
+            let name = self.name(part, layer, "bias");
+            expect(self.source.get(&name)?, &[width])?;
+            let mut bias = self.source.read_f32(&name)?;
+            bias.iter_mut().for_each(|bias| *bias *= scale);
+            Some(vector(&bias, self.device)?)
+        } else {
+            None
+        };
         let eps = self.config.norm_eps / (residual * residual);
-        Ok(Norm::new(vector(&gain, self.device)?, width, eps))
+        Ok(Norm::new(vector(&gain, self.device)?, bias, width, eps))
     }
 
     /// The biases that belong to rows, in their order; `None` where the file has none.

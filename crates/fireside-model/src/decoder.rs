@@ -4,7 +4,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
-use fireside_kernels::ops;
+use fireside_kernels::ops::{self, NormExtras};
 use fireside_kernels::params::{
     Activation, AttentionParams, GluParams, HeadNorm, NormParams, Profile, RopeParams,
 };
@@ -20,10 +20,11 @@ use crate::plan::Shape;
 /// launch and costs little while few tokens share each weight.
 const FUSED_NORM_TOKENS: usize = 4;
 
-/// A gain and its epsilon.
+/// A gain and its epsilon; a layer norm where there is a bias.
 #[derive(Module, Debug)]
 pub struct Norm {
     gain: Tensor<1>,
+    bias: Option<Tensor<1>>,
     #[module(skip)]
     width: usize,
     #[module(skip)]
@@ -47,12 +48,12 @@ pub struct Attention {
     pub(crate) post_norm: Option<Norm>,
 }
 
-/// Gated feed-forward layer.
+/// Feed-forward layer.
 #[derive(Module, Debug)]
 pub struct FeedForward {
     /// On what goes in.
     pub(crate) norm: Option<Norm>,
-    /// Gate rows, then up rows, each padded to 32.
+    /// Gate rows, then up rows, each padded to 32; up rows alone where there is no gate.
     pub(crate) gate_up: Matrix,
     pub(crate) gate_up_bias: Option<Tensor<1>>,
     pub(crate) down: Matrix,
@@ -62,15 +63,25 @@ pub struct FeedForward {
     #[module(skip)]
     pub(crate) width: usize,
     #[module(skip)]
-    pub(crate) activation: GateKind,
-    /// The gate is applied inside the product.
+    pub(crate) activation: Function,
     #[module(skip)]
-    pub(crate) fused: bool,
+    pub(crate) gate: Gate,
 }
 
-/// A gate's function, as a module keeps it.
+/// An activation's function, as a module keeps it.
 #[derive(Debug, Clone, Copy)]
-pub struct GateKind(pub(crate) Activation);
+pub struct Function(pub(crate) Activation);
+
+/// Where the gate of a feed-forward layer is applied.
+#[derive(Debug, Clone, Copy)]
+pub enum Gate {
+    /// Inside the product with gate and up rows.
+    Inside,
+    /// After it.
+    After,
+    /// There is none.
+    None,
+}
 
 /// One layer.
 #[derive(Module, Debug)]
@@ -101,9 +112,14 @@ struct Run<'a> {
 }
 
 impl Norm {
-    /// A norm of `width` columns; `gain` is padded.
-    pub(crate) fn new(gain: Tensor<1>, width: usize, eps: f32) -> Self {
-        Self { gain, width, eps }
+    /// A norm of `width` columns; `gain` and `bias` are padded.
+    pub(crate) fn new(gain: Tensor<1>, bias: Option<Tensor<1>>, width: usize, eps: f32) -> Self {
+        Self {
+            gain,
+            bias,
+            width,
+            eps,
+        }
     }
 
     fn params(&self, rows: usize, rows_at: usize, run: &Run<'_>) -> NormParams {
@@ -119,13 +135,21 @@ impl Norm {
     /// Chosen rows of `x`, normed.
     fn rows(&self, x: &Tensor<2>, rows: usize, rows_at: usize, run: &Run<'_>) -> Tensor<2> {
         let params = self.params(rows, rows_at, run);
-        ops::rms_norm(x, &self.gain, run.step, None, params)
+        let extras = NormExtras {
+            bias: self.bias.as_ref(),
+            residual: None,
+        };
+        ops::norm(x, &self.gain, run.step, extras, params)
     }
 
     /// The normed rows of `x`, added to those of `residual`.
     fn add(&self, x: &Tensor<2>, residual: &Tensor<2>, run: &Run<'_>) -> Tensor<2> {
         let params = self.params(run.shape.tokens, run.shape.identity_at, run);
-        ops::rms_norm(x, &self.gain, run.step, Some(residual), params)
+        let extras = NormExtras {
+            bias: self.bias.as_ref(),
+            residual: Some(residual),
+        };
+        ops::norm(x, &self.gain, run.step, extras, params)
     }
 }
 
@@ -141,7 +165,7 @@ fn product_in(
     let Some(norm) = norm else {
         return matrix.product(x, extra, run.profile);
     };
-    if run.shape.tokens <= FUSED_NORM_TOKENS {
+    if run.shape.tokens <= FUSED_NORM_TOKENS && norm.bias.is_none() {
         let norm = Some((&norm.gain, norm.width, norm.eps));
         return matrix.product(x, Product { norm, ..extra }, run.profile);
     }
@@ -242,30 +266,27 @@ impl Attention {
 }
 
 impl FeedForward {
-    fn forward(&self, x: &Tensor<2>, run: &Run<'_>) -> Tensor<2> {
+    /// What comes of `x`, added to `residual`.
+    fn forward(&self, x: &Tensor<2>, residual: &Tensor<2>, run: &Run<'_>) -> Tensor<2> {
         let activation = self.activation.0;
-        let gated = if self.fused {
-            let extra = Product {
-                gate: Some(activation),
-                ..Default::default()
-            };
-            product_in(self.norm.as_ref(), &self.gate_up, x, extra, run)
-        } else {
-            let extra = Product {
-                bias: self.gate_up_bias.as_ref(),
-                ..Default::default()
-            };
-            let halves = product_in(self.norm.as_ref(), &self.gate_up, x, extra, run);
+        let extra = Product {
+            bias: self.gate_up_bias.as_ref(),
+            gate: matches!(self.gate, Gate::Inside).then_some(activation),
+            activation: matches!(self.gate, Gate::None).then_some(activation),
+            ..Default::default()
+        };
+        let mut own = product_in(self.norm.as_ref(), &self.gate_up, x, extra, run);
+        if let Gate::After = self.gate {
             let params = GluParams {
                 width: self.width,
                 offset: self.gate_up.rows() / 2,
                 activation,
                 profile: run.profile,
             };
-            ops::glu(halves, params)
-        };
+            own = ops::glu(own, params);
+        }
         let (norm, bias) = (self.post_norm.as_ref(), self.down_bias.as_ref());
-        product_onto(x, norm, &self.down, &gated, bias, run)
+        product_onto(residual, norm, &self.down, &own, bias, run)
     }
 }
 
@@ -309,8 +330,9 @@ impl Decoder {
                 what: "the embedding table is empty".into(),
             })?;
         for (index, layer) in self.layers.iter().enumerate() {
-            x = layer.attention.forward(&x, index, cache, &run)?;
-            x = layer.feed_forward.forward(&x, &run);
+            let attended = layer.attention.forward(&x, index, cache, &run)?;
+            let input = if config.parallel { &x } else { &attended };
+            x = layer.feed_forward.forward(input, &attended, &run);
         }
         if shape.rows == 0 {
             return Ok(None);

@@ -65,8 +65,9 @@ pub fn describe_gguf<S: ByteSource>(file: &WeightFile<S>) -> Result<Description,
     let gguf = file.gguf().ok_or_else(|| ModelError::Contradiction {
         what: "the file is not a gguf file".into(),
     })?;
-    let has_head = file.contains(&Naming::Gguf.tensor(Part::Head, 0, "weight"));
-    let mut config = DecoderConfig::from_gguf(gguf, has_head)?;
+    let mut config = DecoderConfig::from_gguf(gguf)?;
+    let head = Naming::Gguf.tensors(config.family, Part::Head, 0, "weight");
+    config.tied = !head.iter().any(|name| file.contains(name));
     if file.contains("rope_freqs.weight") {
         let divisors: Vec<f64> = file
             .read_f32("rope_freqs.weight")?

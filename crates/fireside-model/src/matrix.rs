@@ -45,6 +45,8 @@ pub struct Product<'a> {
     pub residual: Option<&'a Tensor<2>>,
     /// Rows are gate and up halves: multiply the activated gate with the up half.
     pub gate: Option<Activation>,
+    /// A function of the result, after the bias.
+    pub activation: Option<Activation>,
     /// A soft cap on the result.
     pub cap: Option<f32>,
 }
@@ -167,6 +169,7 @@ impl Matrix {
                     rows_out,
                     glu: extra.gate.map(|activation| (self.rows / 2, activation)),
                     norm: extra.norm.map(|(_, width, eps)| (width, eps)),
+                    activation: extra.activation,
                     cap: extra.cap,
                     profile,
                 },

@@ -24,11 +24,11 @@ pub(crate) enum RowOrder {
 }
 
 impl RowOrder {
-    /// The same order among rows `first .. first + rows` of a larger tensor.
-    pub(crate) fn within(self, first: usize, rows: usize) -> Self {
+    /// The same order of `rows` rows in a larger tensor, where row `r` of them is row `place(r)`.
+    pub(crate) fn map(self, rows: usize, place: impl Fn(usize) -> usize) -> Self {
         Self::Chosen(match self {
-            Self::Plain => (first..first + rows).map(Some).collect(),
-            Self::Chosen(own) => own.into_iter().map(|row| Some(row? + first)).collect(),
+            Self::Plain => (0..rows).map(|row| Some(place(row))).collect(),
+            Self::Chosen(own) => own.into_iter().map(|row| row.map(&place)).collect(),
         })
     }
 

@@ -150,11 +150,12 @@ pub fn embed(planes: &PlanesView<'_>, step: &[u32], params: &EmbedParams, out: &
     }
 }
 
-/// Twin of `rms_norm.wgsl`; `residual` and `out` are `[rows][stride]`.
-pub fn rms_norm(
+/// Twin of `rms_norm.wgsl`, centred where there is a bias; `residual` and `out` are `[rows][stride]`.
+pub fn norm(
     x: &[f32],
     gain: &[f32],
     step: &[u32],
+    bias: Option<&[f32]>,
     residual: Option<&[f32]>,
     params: &NormParams,
     out: &mut [f32],
@@ -162,13 +163,19 @@ pub fn rms_norm(
     let stride = padded(params.width);
     for (i, row) in out.chunks_exact_mut(stride).enumerate() {
         let source = step[params.rows_at + i] as usize * stride;
-        normalize(
-            &x[source..source + stride],
-            gain,
-            params.width,
-            params.eps,
-            row,
-        );
+        let x = &x[source..source + stride];
+        match bias {
+            None => normalize(x, gain, params.width, params.eps, row),
+            Some(bias) => {
+                let mean = x.iter().map(|v| f64::from(*v)).sum::<f64>() / params.width as f64;
+                let mut centred = x.to_vec();
+                for v in &mut centred[..params.width] {
+                    *v -= mean as f32;
+                }
+                normalize(&centred, gain, params.width, params.eps, row);
+                row.iter_mut().zip(bias).for_each(|(v, b)| *v += b);
+            }
+        }
         if let Some(residual) = residual {
             let own = &residual[i * stride..][..stride];
             row.iter_mut().zip(own).for_each(|(v, r)| *v += r);
@@ -234,6 +241,9 @@ pub fn linear(
             let mut value = products[row * tokens + t];
             if let Some(bias) = bias {
                 value += bias[column];
+            }
+            if let Some(activation) = params.activation {
+                value = activate(value, activation);
             }
             if let Some(residual) = residual {
                 value += residual[t * params.y_stride + column];

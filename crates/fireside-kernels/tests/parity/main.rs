@@ -8,7 +8,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData};
 use common::{Numbers, close, on_each_profile, planes, upload};
 use fireside_kernels::device::{ComputeDevice, read_floats, read_words};
 use fireside_kernels::layout::{Block, Layout, Planes, padded};
-use fireside_kernels::ops::{self, LinearExtras};
+use fireside_kernels::ops::{self, LinearExtras, NormExtras};
 use fireside_kernels::params::{
     Activation, AdjustParams, EmbedParams, GluParams, LinearParams, MatrixShape, NO_TARGET,
     NormParams, SELECT_SETTINGS, SelectParams,
@@ -57,6 +57,7 @@ struct Product {
     glu: Option<Activation>,
     bias: bool,
     residual: bool,
+    activation: Option<Activation>,
     cap: Option<f32>,
 }
 
@@ -67,11 +68,12 @@ fn check_linear(
     product: Product,
 ) {
     let name = format!(
-        "{layout:?} {rows}x{columns}, {tokens} tokens, norm {}, gate {:?}, bias {}, residual {}, cap {:?}, {:?}",
+        "{layout:?} {rows}x{columns}, {tokens} tokens, norm {}, gate {:?}, bias {}, residual {}, {:?}, cap {:?}, {:?}",
         product.norm,
         product.glu,
         product.bias,
         product.residual,
+        product.activation,
         product.cap,
         device.profile()
     );
@@ -107,6 +109,7 @@ fn check_linear(
         rows_out: padded(rows),
         glu: product.glu.map(|activation| (half, activation)),
         norm: product.norm.then_some((columns, 1e-5)),
+        activation: product.activation,
         cap: product.cap,
         profile: device.profile(),
     };
@@ -228,8 +231,22 @@ fn norm_gate_bias_and_residual_equal_their_twin() {
 }
 
 #[test]
-fn capped_products_equal_their_twin() {
-    on_each_profile("capped_products_equal_their_twin", |device| {
+fn capped_and_activated_products_equal_their_twin() {
+    let test = "capped_and_activated_products_equal_their_twin";
+    on_each_profile(test, |device| {
+        for (activation, tokens) in [
+            (Activation::Gelu, 1),
+            (Activation::GeluTanh, 3),
+            (Activation::Relu, 7),
+            (Activation::Gelu, 20),
+        ] {
+            let product = Product {
+                activation: Some(activation),
+                bias: true,
+                ..Default::default()
+            };
+            check_linear(device, Layout::Q4, [101, 67, tokens], product);
+        }
         for layout in [Layout::Q8, Layout::Q8Group, Layout::BF16] {
             for (tokens, cap) in [(1, 0.5), (3, 30.0), (7, 2.0), (20, 4.0)] {
                 let product = Product {
@@ -281,6 +298,7 @@ fn a_matrix_in_parts_fills_one_result() {
                 },
                 glu: None,
                 norm: None,
+                activation: None,
                 cap: None,
                 profile: device.profile(),
             };
@@ -380,14 +398,22 @@ fn a_table_in_shards_serves_every_token() {
 fn norms_of_chosen_rows_equal_their_twin_and_are_added() {
     let test = "norms_of_chosen_rows_equal_their_twin_and_are_added";
     on_each_profile(test, |device| {
-        for (width, added) in [1, 31, 64, 576, 1000]
-            .into_iter()
-            .flat_map(|width| [(width, false), (width, true)])
-        {
+        for (width, centred, added) in [1, 31, 64, 576, 1000].into_iter().flat_map(|width| {
+            [(false, false), (false, true), (true, false), (true, true)].map(|(c, a)| (width, c, a))
+        }) {
             let numbers = &mut Numbers::new(width as u64);
-            let x = activations(6, width, numbers);
-            let mut gain = numbers.floats(padded(width));
-            gain[width..].fill(0.0);
+            let stride = padded(width);
+            // Far from zero, which a layer norm takes away.
+            let mut x = activations(6, width, numbers);
+            if centred {
+                x.iter_mut().filter(|v| **v != 0.0).for_each(|v| *v += 5.0);
+            }
+            let mut vector = || {
+                let mut all = numbers.floats(stride);
+                all[width..].fill(0.0);
+                all
+            };
+            let (gain, bias) = (vector(), centred.then(&mut vector));
             let residual = added.then(|| activations(3, width, numbers));
             let step = vec![7, 5, 0, 3];
             let params = NormParams {
@@ -397,26 +423,30 @@ fn norms_of_chosen_rows_equal_their_twin_and_are_added() {
                 rows_at: 1,
                 profile: device.profile(),
             };
-            let stride = padded(width);
             let mut expected = vec![0.0; 3 * stride];
-            twin::rms_norm(
+            twin::norm(
                 &x,
                 &gain,
                 &step,
+                bias.as_deref(),
                 residual.as_deref(),
                 &params,
                 &mut expected,
             );
+            let bias = bias.map(|bias| device.floats(bias).unwrap());
             let residual = residual.map(|residual| matrix(residual, stride, device));
-            let actual = ops::rms_norm(
+            let actual = ops::norm(
                 &matrix(x, stride, device),
                 &device.floats(gain).unwrap(),
                 &device.words(step).unwrap(),
-                residual.as_ref(),
+                NormExtras {
+                    bias: bias.as_ref(),
+                    residual: residual.as_ref(),
+                },
                 params,
             );
             close(
-                &format!("width {width}, added {added}"),
+                &format!("width {width}, centred {centred}, added {added}"),
                 &floats(actual),
                 &expected,
                 FUNCTION_TOLERANCE,

@@ -8,13 +8,13 @@ use crate::family::{self, Caps};
 use crate::rope::{Rope, RopeScaling};
 
 impl DecoderConfig {
-    /// Reads GGUF metadata. `has_head` tells whether the file has a head of its own.
+    /// Reads GGUF metadata. Whether the head is the embedding table only the file's tensors tell: it counts as tied.
     ///
     /// # Errors
     ///
     /// An unknown architecture (the known ones are named), a key that is missing or of another
     /// type, sizes that contradict each other.
-    pub fn from_gguf(gguf: &Gguf, has_head: bool) -> Result<Self, ModelError> {
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
         let arch = gguf.str("general.architecture")?;
         let family = family::by_gguf_architecture(arch)?;
         let key = |name: &str| format!("{arch}.{name}");
@@ -114,11 +114,18 @@ impl DecoderConfig {
             head_dim,
             vocab,
             context,
-            norm_eps: gguf.f32(&key("attention.layer_norm_rms_epsilon"))?,
+            norm_eps: gguf.f32(&key(if family.layer_norms {
+                "attention.layer_norm_epsilon"
+            } else {
+                "attention.layer_norm_rms_epsilon"
+            }))?,
             activation: family.activation,
             rope,
             local_rope,
-            tied: !has_head,
+            tied: true,
+            parallel: gguf
+                .find::<bool>(&key("use_parallel_residual"))?
+                .unwrap_or(family.parallel),
         };
         config.check()?;
         Ok(config)

@@ -177,7 +177,10 @@ impl DecoderConfig {
             head_dim,
             vocab: fields.need("vocab_size")?,
             context,
-            norm_eps: fields.float("rms_norm_eps")?.unwrap_or(1e-6) as f32,
+            norm_eps: fields.float(family.eps_field)?.unwrap_or(family.eps) as f32,
+            parallel: fields
+                .flag("use_parallel_residual")?
+                .unwrap_or(family.parallel),
             activation,
             rope,
             local_rope,
@@ -294,11 +297,18 @@ fn ropes_from_json(
     let local = all.get("sliding_attention").unwrap_or(&nothing);
     let (global, local) = (Fields(global), Fields(local));
     let rotary_share = match global.float("partial_rotary_factor")? {
-        Some(share) => share,
-        None => fields.float("partial_rotary_factor")?.unwrap_or(1.0),
+        Some(share) => Some(share),
+        None => match fields.float("partial_rotary_factor")? {
+            Some(share) => Some(share),
+            None => fields.float("rotary_pct")?,
+        },
     };
+    let rotary_share = rotary_share.unwrap_or(family.rotary_share);
     let rotary = (head_dim as f64 * rotary_share) as usize & !1;
-    let theta = fields.float("rope_theta")?.unwrap_or(family.theta);
+    let theta = match fields.float("rope_theta")? {
+        Some(theta) => theta,
+        None => fields.float("rotary_emb_base")?.unwrap_or(family.theta),
+    };
     let rope = rope_from_json(fields, &global, theta, rotary, context)?;
     let local = match family.local_theta {
         None => None,

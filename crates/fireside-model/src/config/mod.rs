@@ -32,8 +32,10 @@ pub struct DecoderConfig {
     pub context: usize,
     /// Added to the mean square of norms.
     pub norm_eps: f32,
-    /// The gate of the feed-forward layer.
+    /// The function of the feed-forward layer's gate, or of its middle where it has none.
     pub activation: Activation,
+    /// Attention and feed-forward layer of a layer see the same.
+    pub parallel: bool,
     /// The rotary embedding.
     pub rope: Rope,
     /// That of layers with a window, where it is another; it rotates as many dimensions.

@@ -7,6 +7,7 @@
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gpt_neox;
 mod granite;
 mod llama;
 mod mistral;
@@ -15,6 +16,7 @@ mod phi3;
 mod qwen2;
 mod qwen3;
 mod smollm3;
+mod starcoder2;
 
 use fireside_kernels::params::Activation;
 
@@ -38,8 +40,24 @@ pub struct Family {
     pub gelu_is_tanh: bool,
     /// Whether the head is the embedding table where config.json does not say.
     pub tied_by_default: bool,
-    /// Query, key and value rows stand in one tensor, and gate and up rows in another.
-    pub fused: bool,
+    /// Whether query, key and value rows stand in one tensor, and gate and up rows in another.
+    pub fused: Fused,
+    /// The feed-forward layer has a gate.
+    pub gated: bool,
+    /// Attention and feed-forward layer see the same, and both are added, where the file does not say.
+    pub parallel: bool,
+    /// Norms are layer norms, with biases.
+    pub layer_norms: bool,
+    /// The field of config.json that is added to a norm's mean square.
+    pub eps_field: &'static str,
+    /// What it is where the file does not say.
+    pub eps: f64,
+    /// The share of a head that rotates where the file does not say.
+    pub rotary_share: f64,
+    /// What stands before the names of transformers' modules, and before those of a layer.
+    pub module: &'static str,
+    /// Modules of transformers that have other names than Llama's; of several for a part any may be there.
+    pub modules: &'static [(Part, &'static str)],
     /// Where the norms of a layer stand.
     pub norms: NormPlaces,
     /// Safetensors hold the gains of norms less one; GGUF files hold them whole.
@@ -61,6 +79,17 @@ pub struct Family {
     pub gguf_wide_scores: Option<usize>,
     /// Bounds of scores and logits where the file does not say.
     pub caps: Caps,
+}
+
+/// How the rows of several projections stand in one tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fused {
+    /// They do not.
+    No,
+    /// One part after the other.
+    PartByPart,
+    /// A head of each part, then the next head of each; in GGUF files one part after the other.
+    HeadByHead,
 }
 
 /// Where the norms of a layer stand.
@@ -104,7 +133,15 @@ impl Family {
         activation: Activation::Silu,
         gelu_is_tanh: false,
         tied_by_default: false,
-        fused: false,
+        fused: Fused::No,
+        gated: true,
+        parallel: false,
+        layer_norms: false,
+        eps_field: "rms_norm_eps",
+        eps: 1e-6,
+        rotary_share: 1.0,
+        module: "model",
+        modules: &[],
         norms: NormPlaces::Before,
         gains_less_one: false,
         head_norms: HeadNorms::None,
@@ -134,6 +171,8 @@ pub const FAMILIES: &[Family] = &[
     gemma2::FAMILY,
     gemma3::FAMILY,
     olmo2::FAMILY,
+    starcoder2::FAMILY,
+    gpt_neox::FAMILY,
 ];
 
 fn known(names: impl Fn(&Family) -> &'static [&'static str]) -> String {
@@ -227,52 +266,78 @@ pub enum Naming {
 }
 
 impl Naming {
-    /// The name of a part's weight or bias; `layer` counts for the parts of a layer.
-    pub fn tensor(self, part: Part, layer: usize, kind: &str) -> String {
-        let (global, name) = match (self, part) {
-            (Self::HuggingFace, Part::Embedding) => (true, "model.embed_tokens"),
-            (Self::HuggingFace, Part::FinalNorm) => (true, "model.norm"),
-            (Self::HuggingFace, Part::Head) => (true, "lm_head"),
-            (Self::HuggingFace, Part::AttentionNorm) => (false, "input_layernorm"),
-            (Self::HuggingFace, Part::Query) => (false, "self_attn.q_proj"),
-            (Self::HuggingFace, Part::Key) => (false, "self_attn.k_proj"),
-            (Self::HuggingFace, Part::Value) => (false, "self_attn.v_proj"),
-            (Self::HuggingFace, Part::AttentionOut) => (false, "self_attn.o_proj"),
-            (Self::HuggingFace, Part::FeedForwardNorm) => (false, "post_attention_layernorm"),
-            (Self::HuggingFace, Part::Gate) => (false, "mlp.gate_proj"),
-            (Self::HuggingFace, Part::Up) => (false, "mlp.up_proj"),
-            (Self::HuggingFace, Part::Down) => (false, "mlp.down_proj"),
-            (Self::HuggingFace, Part::QueryKeyValue) => (false, "self_attn.qkv_proj"),
-            (Self::HuggingFace, Part::GateUp) => (false, "mlp.gate_up_proj"),
-            (Self::HuggingFace, Part::QueryNorm) => (false, "self_attn.q_norm"),
-            (Self::HuggingFace, Part::KeyNorm) => (false, "self_attn.k_norm"),
-            (Self::HuggingFace, Part::AttentionPostNorm) => (false, "post_attention_layernorm"),
-            (Self::HuggingFace, Part::FeedForwardPreNorm) => (false, "pre_feedforward_layernorm"),
-            (Self::HuggingFace, Part::FeedForwardPostNorm) => (false, "post_feedforward_layernorm"),
-            (Self::Gguf, Part::Embedding) => (true, "token_embd"),
-            (Self::Gguf, Part::FinalNorm) => (true, "output_norm"),
-            (Self::Gguf, Part::Head) => (true, "output"),
-            (Self::Gguf, Part::AttentionNorm) => (false, "attn_norm"),
-            (Self::Gguf, Part::Query) => (false, "attn_q"),
-            (Self::Gguf, Part::Key) => (false, "attn_k"),
-            (Self::Gguf, Part::Value) => (false, "attn_v"),
-            (Self::Gguf, Part::AttentionOut) => (false, "attn_output"),
-            (Self::Gguf, Part::FeedForwardNorm | Part::FeedForwardPreNorm) => (false, "ffn_norm"),
-            (Self::Gguf, Part::Gate) => (false, "ffn_gate"),
-            (Self::Gguf, Part::Up) => (false, "ffn_up"),
-            (Self::Gguf, Part::Down) => (false, "ffn_down"),
-            (Self::Gguf, Part::QueryKeyValue) => (false, "attn_qkv"),
-            // The up tensor has the gate's rows first.
-            (Self::Gguf, Part::GateUp) => (false, "ffn_up"),
-            (Self::Gguf, Part::QueryNorm) => (false, "attn_q_norm"),
-            (Self::Gguf, Part::KeyNorm) => (false, "attn_k_norm"),
-            (Self::Gguf, Part::AttentionPostNorm) => (false, "post_attention_norm"),
-            (Self::Gguf, Part::FeedForwardPostNorm) => (false, "post_ffw_norm"),
+    /// The names that a part's weight or bias may have, the usual one first; `layer` counts for the parts of a
+    /// layer.
+    pub fn tensors(self, family: &Family, part: Part, layer: usize, kind: &str) -> Vec<String> {
+        let global = matches!(part, Part::Embedding | Part::FinalNorm | Part::Head);
+        if self == Self::Gguf {
+            let name = part.gguf();
+            return vec![match global {
+                true => format!("{name}.{kind}"),
+                false => format!("blk.{layer}.{name}.{kind}"),
+            }];
+        }
+        let own = family.modules.iter().filter(|(own, _)| *own == part);
+        let mut names: Vec<&str> = own.map(|(_, name)| *name).collect();
+        if names.is_empty() {
+            names.push(part.module());
+        }
+        let module = family.module;
+        let full = |name| match (part, global) {
+            (Part::Head, _) => format!("{name}.{kind}"),
+            (_, true) => format!("{module}.{name}.{kind}"),
+            (_, false) => format!("{module}.layers.{layer}.{name}.{kind}"),
         };
-        match (self, global) {
-            (_, true) => format!("{name}.{kind}"),
-            (Self::HuggingFace, false) => format!("model.layers.{layer}.{name}.{kind}"),
-            (Self::Gguf, false) => format!("blk.{layer}.{name}.{kind}"),
+        names.into_iter().map(full).collect()
+    }
+}
+
+impl Part {
+    /// The module of transformers.
+    fn module(self) -> &'static str {
+        match self {
+            Self::Embedding => "embed_tokens",
+            Self::FinalNorm => "norm",
+            Self::Head => "lm_head",
+            Self::AttentionNorm => "input_layernorm",
+            Self::Query => "self_attn.q_proj",
+            Self::Key => "self_attn.k_proj",
+            Self::Value => "self_attn.v_proj",
+            Self::AttentionOut => "self_attn.o_proj",
+            Self::FeedForwardNorm | Self::AttentionPostNorm => "post_attention_layernorm",
+            Self::Gate => "mlp.gate_proj",
+            Self::Up => "mlp.up_proj",
+            Self::Down => "mlp.down_proj",
+            Self::QueryKeyValue => "self_attn.qkv_proj",
+            Self::GateUp => "mlp.gate_up_proj",
+            Self::QueryNorm => "self_attn.q_norm",
+            Self::KeyNorm => "self_attn.k_norm",
+            Self::FeedForwardPreNorm => "pre_feedforward_layernorm",
+            Self::FeedForwardPostNorm => "post_feedforward_layernorm",
+        }
+    }
+
+    /// The name in llama.cpp's files.
+    fn gguf(self) -> &'static str {
+        match self {
+            Self::Embedding => "token_embd",
+            Self::FinalNorm => "output_norm",
+            Self::Head => "output",
+            Self::AttentionNorm => "attn_norm",
+            Self::Query => "attn_q",
+            Self::Key => "attn_k",
+            Self::Value => "attn_v",
+            Self::AttentionOut => "attn_output",
+            Self::FeedForwardNorm | Self::FeedForwardPreNorm => "ffn_norm",
+            Self::Gate => "ffn_gate",
+            // Where gate and up are one tensor, the gate's rows come first.
+            Self::Up | Self::GateUp => "ffn_up",
+            Self::Down => "ffn_down",
+            Self::QueryKeyValue => "attn_qkv",
+            Self::QueryNorm => "attn_q_norm",
+            Self::KeyNorm => "attn_k_norm",
+            Self::AttentionPostNorm => "post_attention_norm",
+            Self::FeedForwardPostNorm => "post_ffw_norm",
         }
     }
 }

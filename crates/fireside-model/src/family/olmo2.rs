@@ -10,5 +10,6 @@ pub(super) const FAMILY: Family = Family {
     gguf_pairs_neighbours: false,
     norms: NormPlaces::After,
     head_norms: HeadNorms::Whole,
+    eps: 1e-5,
     ..Family::LLAMA
 };
