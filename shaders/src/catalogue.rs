@@ -23,7 +23,7 @@ type Axes = (
 fn axes(kernel: Kernel) -> Axes {
     match kernel {
         Kernel::Embed => (
-            &[],
+            &[Flag::Add],
             LAYOUTS,
             &[&[(Constant::Lanes, 8)], &[(Constant::Lanes, 64)]],
         ),

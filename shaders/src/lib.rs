@@ -144,6 +144,8 @@ names! {
         HeadNorm => "HEAD_NORM",
         /// With [`Flag::HeadNorm`]: all query heads at once, and all key heads.
         WholeNorm => "WHOLE_NORM",
+        /// The embedding is added to what is there.
+        Add => "ADD",
         /// The norm takes the mean away and adds a bias.
         Centered => "CENTERED",
         /// The product is activated.

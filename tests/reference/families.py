@@ -144,6 +144,19 @@ NEOX = LAYER_NORMS | {
     "use_parallel_residual": True,
 }
 del NEOX["num_key_value_heads"]
+GPT2 = {
+    "activation_function": "gelu_new",
+    "architectures": ["GPT2LMHeadModel"],
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "layer_norm_epsilon": 1e-5,
+    "model_type": "gpt2",
+    "n_embd": 48,
+    "n_head": 4,
+    "n_layer": 2,
+    "n_positions": 128,
+    "vocab_size": 96,
+}
 
 # name: (config, token counts of the prompts, what the switches' effects are measured against, gguf architecture)
 VARIANTS = {
@@ -287,6 +300,8 @@ VARIANTS = {
         {},
         None,
     ),
+    "gpt2": (GPT2, {"": 30}, {}, "gpt2"),
+    "gpt2-inner": (GPT2 | {"n_head": 8, "n_inner": 60}, {"": 30}, {}, None),
 }
 # Those whose norms multiply with one more than the weight.
 GAINS_LESS_ONE = ("gemma", "gemma2", "gemma3_text")
@@ -299,12 +314,12 @@ def random_weights(model, seed):
     for name, old in model.state_dict().items():
         if tied and name == "lm_head.weight":
             continue
-        if name.endswith("norm.weight"):
+        if name.endswith(("norm.weight", "ln_1.weight", "ln_2.weight", "ln_f.weight")):
             values = random.uniform(0.5, 1.5, old.shape) - (model.config.model_type in GAINS_LESS_ONE)
         elif name.endswith("bias"):
             values = random.normal(0.0, 0.3, old.shape)
         else:
-            values = random.normal(0.0, 0.3 if "embed" in name or "lm_head" in name else 0.2, old.shape)
+            values = random.normal(0.0, 0.3 if "embed" in name or ".wte" in name or ".wpe" in name or "lm_head" in name else 0.2, old.shape)
         state[name] = torch.from_numpy(values.astype(np.float32)).to(torch.bfloat16)
     return state
 
@@ -349,6 +364,11 @@ def neighbours(weight, heads):
 def write_gguf(folder, config, arch):
     """The same checkpoint as llama.cpp's converter writes it, in float32."""
     writer = gguf.GGUFWriter(folder / "model.gguf", arch)
+    if arch == "gpt2":
+        own = {"hidden_size": "n_embd", "num_attention_heads": "n_head", "num_hidden_layers": "n_layer"}
+        config = config | {usual: config[name] for usual, name in own.items()}
+        config["max_position_embeddings"], config["intermediate_size"] = config["n_positions"], 4 * config["n_embd"]
+        config["norm_epsilon"] = config["layer_norm_epsilon"]
     heads, hidden = config["num_attention_heads"], config["hidden_size"]
     head_dim = config.get("head_dim", hidden // heads)
     writer.add_context_length(config["max_position_embeddings"])
@@ -369,7 +389,7 @@ def write_gguf(folder, config, arch):
     if "head_dim" in config:
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
-    if not arch.startswith("gemma"):
+    if not arch.startswith(("gemma", "gpt2")):
         share = config.get("partial_rotary_factor", config.get("rotary_pct", 1.0))
         writer.add_rope_dimension_count(int(head_dim * share))
     if arch in ("gemma2", "gemma3"):
@@ -413,6 +433,8 @@ def write_gguf(folder, config, arch):
         if "query_key_value" in name:
             # Heads of queries, keys and values in turn become all of each.
             weight = weight.reshape(heads, 3, head_dim, -1).swapaxes(0, 1).reshape(weight.shape)
+        if arch == "gpt2" and weight.ndim == 2 and ".h." in name:
+            weight = weight.T
         target = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert target, name
         writer.add_tensor(target, np.ascontiguousarray(weight))
@@ -439,6 +461,9 @@ def main():
         if name == "gpt-neox":
             # As the files on the hub have it; the other one is as transformers 5 writes it.
             weights["embed_out.weight"] = weights.pop("lm_head.weight")
+        if name == "gpt2-inner":
+            # As in the first files.
+            weights = {key.removeprefix("transformer."): value for key, value in weights.items()}
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         for case, count in prompts.items():
             random = np.random.default_rng(4000 + 10 * number + len(case))

@@ -219,7 +219,8 @@ impl FiresideOps for CubeBackend {
         let variant = with_layout(
             Variant::new(Kernel::Embed).constant(Constant::Lanes, lanes),
             params.table.layout,
-        );
+        )
+        .flag_if(Flag::Add, params.add);
         let mut buffers = vec![&out, &step, &quants];
         buffers.extend(scales.as_ref());
         launch(

@@ -157,7 +157,7 @@ pub struct PlaneTensors {
 /// Gathers the embedding rows of the step's tokens: `[tokens][stride]`.
 ///
 /// A table in shards is gathered by one call per shard, each after the first getting the
-/// `out` of the one before.
+/// `out` of the one before. Where rows are added, the first gets the tensor to add them to.
 pub fn embed(
     planes: &PlaneTensors,
     step: &Tensor<1, Int>,

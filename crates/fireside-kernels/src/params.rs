@@ -92,6 +92,8 @@ pub struct EmbedParams {
     pub first: usize,
     /// Factor on every value.
     pub scale: f32,
+    /// Rows are added to those of `out`, which is given.
+    pub add: bool,
     /// Kernel shapes.
     pub profile: Profile,
 }

@@ -41,7 +41,13 @@ impl Builder<'_> {
         };
         let table = self.plain(Part::Embedding, 0, config.vocab, config.hidden)?;
         let embedding = self.matrix(&[table], config.hidden, None)?;
-        advance(&[(Part::Embedding, 0)])?;
+        let positions = if config.family.learned_positions {
+            let table = self.plain(Part::Positions, 0, config.context, config.hidden)?;
+            Some(self.matrix(&[table], config.hidden, None)?)
+        } else {
+            None
+        };
+        advance(&[(Part::Embedding, 0), (Part::Positions, 0)])?;
         let mut layers = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
             layers.push(Layer {
@@ -77,7 +83,14 @@ impl Builder<'_> {
         // A residual factor is a factor on all that a norm sees: the stream is kept without it, and starts
         // that much larger.
         let scale = config.scales.embedding / config.scales.residual;
-        Ok(Decoder::new(embedding, layers, norm, head, scale))
+        Ok(Decoder {
+            embedding,
+            positions,
+            layers,
+            norm,
+            head,
+            scale,
+        })
     }
 
     fn attention(&self, layer: usize) -> Result<Attention, ModelError> {
@@ -189,16 +202,17 @@ impl Builder<'_> {
         let mut sources = Vec::with_capacity(N);
         if fused == Fused::No {
             for (part, rows, order) in parts {
-                let tensor = self.plain(part, layer, rows, hidden)?.tensor;
-                sources.push(RowSource { tensor, order });
+                let plain = self.plain(part, layer, rows, hidden)?;
+                sources.push(RowSource { order, ..plain });
             }
         } else {
             let all = parts.iter().map(|(_, rows, _)| rows).sum();
-            let tensor = self.plain(together, layer, all, hidden)?.tensor;
+            let plain = self.plain(together, layer, all, hidden)?;
             let mut first = 0;
             for (index, (_, rows, order)) in parts.into_iter().enumerate() {
                 sources.push(RowSource {
-                    tensor: tensor.clone(),
+                    tensor: plain.tensor.clone(),
+                    transposed: plain.transposed,
                     order: order.map(rows, |row| match fused {
                         Fused::HeadByHead => (row / dim * N + index) * dim + row % dim,
                         _ => first + row,
@@ -255,9 +269,21 @@ impl Builder<'_> {
         rows: usize,
         columns: usize,
     ) -> Result<RowSource, ModelError> {
-        let name = self.name(part, layer, "weight");
-        expect(self.source.get(&name)?, &[rows, columns])?;
-        Ok(RowSource::plain(name))
+        let tensor = self.name(part, layer, "weight");
+        let table = matches!(part, Part::Embedding | Part::Positions | Part::Head);
+        let transposed =
+            self.config.family.transposed && self.naming == Naming::HuggingFace && !table;
+        let shape = if transposed {
+            [columns, rows]
+        } else {
+            [rows, columns]
+        };
+        expect(self.source.get(&tensor)?, &shape)?;
+        Ok(RowSource {
+            tensor,
+            transposed,
+            order: RowOrder::Plain,
+        })
     }
 
     fn packer<'s>(
@@ -336,7 +362,7 @@ impl Builder<'_> {
         }
         let mut all = Vec::new();
         for source in sources {
-            let rows = self.source.get(&source.tensor)?.shape[0];
+            let rows = source.tensor_rows(self.source.get(&source.tensor)?);
             let name = name(source);
             let own = if self.source.contains(&name) {
                 expect(self.source.get(&name)?, &[rows])?;

@@ -93,14 +93,16 @@ pub struct Layer {
 /// A decoder-only language model.
 #[derive(Module, Debug)]
 pub struct Decoder {
-    embedding: Matrix,
-    layers: Vec<Layer>,
-    norm: Norm,
+    pub(crate) embedding: Matrix,
+    /// What is added to embeddings by position.
+    pub(crate) positions: Option<Matrix>,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) norm: Norm,
     /// `None` where the embedding table is the head.
-    head: Option<Matrix>,
+    pub(crate) head: Option<Matrix>,
     /// Factor on embeddings.
     #[module(skip)]
-    scale: f32,
+    pub(crate) scale: f32,
 }
 
 /// What every layer of a step needs.
@@ -291,22 +293,6 @@ impl FeedForward {
 }
 
 impl Decoder {
-    pub(crate) fn new(
-        embedding: Matrix,
-        layers: Vec<Layer>,
-        norm: Norm,
-        head: Option<Matrix>,
-        scale: f32,
-    ) -> Self {
-        Self {
-            embedding,
-            layers,
-            norm,
-            head,
-            scale,
-        }
-    }
-
     /// The logits of the step's rows, `[rows][stride]`, `None` where it wants no row; keys and
     /// values go to the cache.
     pub(crate) fn logits(
@@ -323,12 +309,17 @@ impl Decoder {
             step,
             profile,
         };
+        let (tokens, at) = (shape.tokens, shape.tokens_at);
         let mut x = self
             .embedding
-            .gather(step, shape.tokens, shape.tokens_at, self.scale, profile)
-            .ok_or_else(|| ModelError::Contradiction {
-                what: "the embedding table is empty".into(),
-            })?;
+            .gather(step, tokens, at, self.scale, None, profile);
+        if let Some(positions) = &self.positions {
+            let at = shape.positions_at;
+            x = positions.gather(step, tokens, at, 1.0, x, profile);
+        }
+        let mut x = x.ok_or_else(|| ModelError::Contradiction {
+            what: "the embedding table is empty".into(),
+        })?;
         for (index, layer) in self.layers.iter().enumerate() {
             let attended = layer.attention.forward(&x, index, cache, &run)?;
             let input = if config.parallel { &x } else { &attended };
@@ -359,6 +350,7 @@ impl Decoder {
                 ]
             })
             .chain(std::iter::once(&self.embedding))
+            .chain(&self.positions)
             .chain(&self.head)
     }
 }

@@ -178,16 +178,17 @@ impl Matrix {
         out.unwrap_or_else(|| Tensor::zeros([tokens, y_stride], &x.device()))
     }
 
-    /// The rows of the step's tokens, `[tokens][stride]`.
+    /// The rows of the step's tokens, `[tokens][stride]`, added to `out` where it is given.
     pub fn gather(
         &self,
         step: &Tensor<1, Int>,
         tokens: usize,
         tokens_at: usize,
         scale: f32,
+        mut out: Option<Tensor<2>>,
         profile: Profile,
     ) -> Option<Tensor<2>> {
-        let mut out = None;
+        let add = out.is_some();
         for part in &self.parts {
             out = Some(ops::embed(
                 &part.planes(),
@@ -199,6 +200,7 @@ impl Matrix {
                     tokens_at,
                     first: part.shape.offset,
                     scale,
+                    add,
                     profile,
                 },
             ));

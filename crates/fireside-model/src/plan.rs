@@ -28,6 +28,8 @@ pub(crate) struct Shape {
     pub(crate) tokens: usize,
     pub(crate) tokens_at: usize,
     pub(crate) slots_at: usize,
+    /// The tokens' positions, where the model has learned ones; else the same as the tokens.
+    pub(crate) positions_at: usize,
     /// The numbers 0 to `tokens`, for norms over all rows.
     pub(crate) identity_at: usize,
     /// Wanted rows.
@@ -87,6 +89,14 @@ impl Plan {
                     chunk.blocks[position / BLOCK] * BLOCK as u32 + (position % BLOCK) as u32
                 }),
             );
+        }
+        let mut positions_at = tokens_at;
+        if config.family.learned_positions {
+            positions_at = words.len();
+            for chunk in &step.chunks {
+                let end = chunk.start + chunk.tokens.len();
+                words.extend((chunk.start..end).map(|position| position as u32));
+            }
         }
         let identity_at = words.len();
         words.extend(0..tokens as u32);
@@ -162,6 +172,7 @@ impl Plan {
             tokens,
             tokens_at,
             slots_at,
+            positions_at,
             identity_at,
             rows,
             rows_at,

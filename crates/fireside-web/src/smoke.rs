@@ -206,6 +206,7 @@ impl Smoke<'_> {
             tokens_at: 0,
             first: 0,
             scale: 1.0,
+            add: false,
             profile,
         };
         let mut expected = vec![0.0; 3 * columns];

@@ -144,8 +144,12 @@ pub fn embed(planes: &PlanesView<'_>, step: &[u32], params: &EmbedParams, out: &
             continue;
         };
         if own < params.table.rows {
+            let before = params.add.then(|| row.to_vec());
             unpack_row(planes, own, row);
             row.iter_mut().for_each(|v| *v *= params.scale);
+            for (v, before) in row.iter_mut().zip(before.iter().flatten()) {
+                *v += before;
+            }
         }
     }
 }

@@ -337,6 +337,7 @@ fn embedding_rows_equal_the_unpacked_table() {
                     tokens_at: 2,
                     first: 0,
                     scale: 1.0,
+                    add: false,
                     profile: device.profile(),
                 };
                 let mut expected = vec![0.0; 5 * padded(columns)];
@@ -359,38 +360,43 @@ fn embedding_rows_equal_the_unpacked_table() {
 }
 
 #[test]
-fn a_table_in_shards_serves_every_token() {
-    on_each_profile("a_table_in_shards_serves_every_token", |device| {
+fn a_table_in_shards_serves_every_token_and_is_added() {
+    let test = "a_table_in_shards_serves_every_token_and_is_added";
+    on_each_profile(test, |device| {
         let numbers = &mut Numbers::new(3);
         let shards = [
             planes(Layout::Q8, 64, 32, numbers),
             planes(Layout::Q8, 30, 32, numbers),
         ];
         let step = vec![63, 64, 0, 93];
-        let mut expected = vec![0.0; 4 * 32];
-        let mut actual = None;
-        for (index, shard) in shards.iter().enumerate() {
-            let params = EmbedParams {
-                table: MatrixShape {
-                    layout: Layout::Q8,
-                    rows: shard.rows,
-                    columns: 32,
-                },
-                tokens: 4,
-                tokens_at: 0,
-                first: index * 64,
-                scale: 2.0,
-                profile: device.profile(),
-            };
-            twin::embed(&shard.view(), &step, &params, &mut expected);
-            actual = Some(ops::embed(
-                &upload(shard, device),
-                &device.words(step.clone()).unwrap(),
-                actual,
-                params,
-            ));
+        let before = activations(4, 32, numbers);
+        for add in [false, true] {
+            let mut expected = before.clone();
+            let mut actual = add.then(|| matrix(before.clone(), 32, device));
+            for (index, shard) in shards.iter().enumerate() {
+                let params = EmbedParams {
+                    table: MatrixShape {
+                        layout: Layout::Q8,
+                        rows: shard.rows,
+                        columns: 32,
+                    },
+                    tokens: 4,
+                    tokens_at: 0,
+                    first: index * 64,
+                    scale: 2.0,
+                    add,
+                    profile: device.profile(),
+                };
+                twin::embed(&shard.view(), &step, &params, &mut expected);
+                actual = Some(ops::embed(
+                    &upload(shard, device),
+                    &device.words(step.clone()).unwrap(),
+                    actual,
+                    params,
+                ));
+            }
+            close("shards", &floats(actual.unwrap()), &expected, 1e-6);
         }
-        close("shards", &floats(actual.unwrap()), &expected, 1e-6);
     });
 }
 

@@ -8,8 +8,9 @@ use crate::error::ModelError;
 use crate::family::{self, Caps, Family};
 use crate::rope::{Rope, RopeScaling};
 
-/// A JSON object whose fields are read with errors that name them.
-struct Fields<'a>(&'a Value);
+/// A JSON object whose fields are read with errors that name them, and the names that differ from the usual
+/// ones.
+struct Fields<'a>(&'a Value, &'static [(&'static str, &'static str)]);
 
 impl Fields<'_> {
     fn invalid(field: &str, found: &Value, wanted: &'static str) -> ModelError {
@@ -20,8 +21,19 @@ impl Fields<'_> {
         }
     }
 
+    /// What the file calls a field.
+    fn name<'f>(&self, field: &'f str) -> &'f str {
+        let own = self.1.iter().find(|(usual, _)| *usual == field);
+        own.map_or(field, |(_, own)| own)
+    }
+
+    /// Whether there is a field, null or not.
+    fn contains(&self, field: &str) -> bool {
+        self.0.get(self.name(field)).is_some()
+    }
+
     fn get(&self, field: &str) -> Option<&Value> {
-        self.0.get(field).filter(|v| !v.is_null())
+        self.0.get(self.name(field)).filter(|v| !v.is_null())
     }
 
     fn size(&self, field: &str) -> Result<Option<usize>, ModelError> {
@@ -37,7 +49,10 @@ impl Fields<'_> {
     }
 
     fn need(&self, field: &'static str) -> Result<usize, ModelError> {
-        self.size(field)?.ok_or(ModelError::ConfigMissing { field })
+        let missing = ModelError::ConfigMissing {
+            field: self.name(field),
+        };
+        self.size(field)?.ok_or(missing)
     }
 
     fn float(&self, field: &str) -> Result<Option<f64>, ModelError> {
@@ -118,13 +133,14 @@ impl DecoderConfig {
             file: "config.json",
             reason: e.to_string(),
         })?;
-        let fields = Fields(&json);
+        let fields = Fields(&json, &[]);
         let model_type = fields
             .text("model_type")?
             .ok_or(ModelError::ConfigMissing {
                 field: "model_type",
             })?;
         let family = family::by_model_type(model_type)?;
+        let fields = Fields(&json, family.fields);
         let hidden = fields.need("hidden_size")?;
         let heads = fields.need("num_attention_heads")?;
         let context = fields.need("max_position_embeddings")?;
@@ -141,18 +157,21 @@ impl DecoderConfig {
             Some("relu") => Activation::Relu,
             Some(other) => {
                 return Err(ModelError::ConfigField {
-                    field: "hidden_act".into(),
+                    field: fields.name("hidden_act").into(),
                     found: other.into(),
                     wanted: "silu, gelu, gelu_pytorch_tanh or relu",
                 });
             }
         };
-        if fields.flag("use_bidirectional_attention")? == Some(true) {
-            return Err(ModelError::ConfigField {
-                field: "use_bidirectional_attention".into(),
-                found: "true".into(),
-                wanted: "false: a decoder sees no token before it is there",
-            });
+        for (field, usual) in [
+            ("use_bidirectional_attention", false),
+            ("scale_attn_by_inverse_layer_idx", false),
+            ("scale_attn_weights", true),
+        ] {
+            if let Some(found) = fields.flag(field)?.filter(|found| *found != usual) {
+                let wanted = if usual { "true" } else { "false" };
+                return Err(Fields::invalid(field, &Value::from(found), wanted));
+            }
         }
         let (rope, local_rope) = ropes_from_json(&fields, family, head_dim, context)?;
         // Dynamic scaling is what lets a model run past the length it was trained on.
@@ -164,7 +183,11 @@ impl DecoderConfig {
         let config = Self {
             family,
             hidden,
-            intermediate: fields.need("intermediate_size")?,
+            intermediate: match (fields.size("intermediate_size")?, family.widens) {
+                (Some(width), _) => width,
+                (None, Some(times)) => hidden * times,
+                (None, None) => fields.need("intermediate_size")?,
+            },
             kinds: kinds_from_json(&fields, family, layers)?,
             scales: scales_from_json(&fields, family, hidden)?,
             caps: Caps {
@@ -177,7 +200,7 @@ impl DecoderConfig {
             head_dim,
             vocab: fields.need("vocab_size")?,
             context,
-            norm_eps: fields.float(family.eps_field)?.unwrap_or(family.eps) as f32,
+            norm_eps: fields.float("rms_norm_eps")?.unwrap_or(family.eps) as f32,
             parallel: fields
                 .flag("use_parallel_residual")?
                 .unwrap_or(family.parallel),
@@ -275,7 +298,7 @@ fn cap_from_json(
     field: &str,
     usual: Option<f32>,
 ) -> Result<Option<f32>, ModelError> {
-    if fields.0.get(field).is_none() {
+    if !fields.contains(field) {
         return Ok(usual);
     }
     Ok(fields.float(field)?.map(|cap| cap as f32))
@@ -292,23 +315,18 @@ fn ropes_from_json(
 ) -> Result<(Rope, Option<Rope>), ModelError> {
     let nothing = Value::Null;
     let parameters = fields.get("rope_parameters").or(fields.get("rope_scaling"));
-    let all = Fields(parameters.unwrap_or(&nothing));
+    let all = Fields(parameters.unwrap_or(&nothing), &[]);
     let global = all.get("full_attention").map_or(all.0, |own| own);
     let local = all.get("sliding_attention").unwrap_or(&nothing);
-    let (global, local) = (Fields(global), Fields(local));
+    let (global, local) = (Fields(global, &[]), Fields(local, &[]));
     let rotary_share = match global.float("partial_rotary_factor")? {
-        Some(share) => Some(share),
-        None => match fields.float("partial_rotary_factor")? {
-            Some(share) => Some(share),
-            None => fields.float("rotary_pct")?,
-        },
+        Some(share) => share,
+        None => fields
+            .float("partial_rotary_factor")?
+            .unwrap_or(family.rotary_share),
     };
-    let rotary_share = rotary_share.unwrap_or(family.rotary_share);
     let rotary = (head_dim as f64 * rotary_share) as usize & !1;
-    let theta = match fields.float("rope_theta")? {
-        Some(theta) => theta,
-        None => fields.float("rotary_emb_base")?.unwrap_or(family.theta),
-    };
+    let theta = fields.float("rope_theta")?.unwrap_or(family.theta);
     let rope = rope_from_json(fields, &global, theta, rotary, context)?;
     let local = match family.local_theta {
         None => None,

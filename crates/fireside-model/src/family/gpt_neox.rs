@@ -15,10 +15,14 @@ pub(super) const FAMILY: Family = Family {
     gated: false,
     parallel: true,
     layer_norms: true,
-    eps_field: "layer_norm_eps",
     eps: 1e-5,
+    fields: &[
+        ("partial_rotary_factor", "rotary_pct"),
+        ("rms_norm_eps", "layer_norm_eps"),
+        ("rope_theta", "rotary_emb_base"),
+    ],
     rotary_share: 0.25,
-    module: "gpt_neox",
+    roots: &["gpt_neox."],
     modules: &[
         (Part::Embedding, "embed_in"),
         (Part::FinalNorm, "final_layer_norm"),

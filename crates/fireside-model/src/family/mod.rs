@@ -7,6 +7,7 @@
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gpt2;
 mod gpt_neox;
 mod granite;
 mod llama;
@@ -48,14 +49,22 @@ pub struct Family {
     pub parallel: bool,
     /// Norms are layer norms, with biases.
     pub layer_norms: bool,
-    /// The field of config.json that is added to a norm's mean square.
-    pub eps_field: &'static str,
-    /// What it is where the file does not say.
+    /// What is added to a norm's mean square where the file does not say.
     pub eps: f64,
+    /// The feed-forward layer is so many times as wide as the residual stream where the file does not say.
+    pub widens: Option<usize>,
+    /// Fields of config.json that have other names than the usual ones, which come first.
+    pub fields: &'static [(&'static str, &'static str)],
     /// The share of a head that rotates where the file does not say.
     pub rotary_share: f64,
-    /// What stands before the names of transformers' modules, and before those of a layer.
-    pub module: &'static str,
+    /// A table of learned positions is added to embeddings.
+    pub learned_positions: bool,
+    /// Safetensors have the matrices of layers transposed.
+    pub transposed: bool,
+    /// What may stand before the names of transformers' modules.
+    pub roots: &'static [&'static str],
+    /// What stands before the number of a layer.
+    pub layers: &'static str,
     /// Modules of transformers that have other names than Llama's; of several for a part any may be there.
     pub modules: &'static [(Part, &'static str)],
     /// Where the norms of a layer stand.
@@ -137,10 +146,14 @@ impl Family {
         gated: true,
         parallel: false,
         layer_norms: false,
-        eps_field: "rms_norm_eps",
         eps: 1e-6,
+        widens: None,
+        fields: &[],
         rotary_share: 1.0,
-        module: "model",
+        learned_positions: false,
+        transposed: false,
+        roots: &["model."],
+        layers: "layers",
         modules: &[],
         norms: NormPlaces::Before,
         gains_less_one: false,
@@ -173,6 +186,7 @@ pub const FAMILIES: &[Family] = &[
     olmo2::FAMILY,
     starcoder2::FAMILY,
     gpt_neox::FAMILY,
+    gpt2::FAMILY,
 ];
 
 fn known(names: impl Fn(&Family) -> &'static [&'static str]) -> String {
@@ -218,6 +232,8 @@ pub fn by_gguf_architecture(name: &str) -> Result<&'static Family, ModelError> {
 pub enum Part {
     /// Embedding table.
     Embedding,
+    /// Table of learned positions.
+    Positions,
     /// Norm before the head.
     FinalNorm,
     /// The head.
@@ -269,7 +285,10 @@ impl Naming {
     /// The names that a part's weight or bias may have, the usual one first; `layer` counts for the parts of a
     /// layer.
     pub fn tensors(self, family: &Family, part: Part, layer: usize, kind: &str) -> Vec<String> {
-        let global = matches!(part, Part::Embedding | Part::FinalNorm | Part::Head);
+        let global = matches!(
+            part,
+            Part::Embedding | Part::Positions | Part::FinalNorm | Part::Head
+        );
         if self == Self::Gguf {
             let name = part.gguf();
             return vec![match global {
@@ -282,13 +301,18 @@ impl Naming {
         if names.is_empty() {
             names.push(part.module());
         }
-        let module = family.module;
-        let full = |name| match (part, global) {
-            (Part::Head, _) => format!("{name}.{kind}"),
-            (_, true) => format!("{module}.{name}.{kind}"),
-            (_, false) => format!("{module}.layers.{layer}.{name}.{kind}"),
+        if part == Part::Head {
+            return names.iter().map(|name| format!("{name}.{kind}")).collect();
+        }
+        let layers = family.layers;
+        let under = |root: &&str| -> Vec<String> {
+            let full = |name: &&str| match global {
+                true => format!("{root}{name}.{kind}"),
+                false => format!("{root}{layers}.{layer}.{name}.{kind}"),
+            };
+            names.iter().map(full).collect()
         };
-        names.into_iter().map(full).collect()
+        family.roots.iter().flat_map(under).collect()
     }
 }
 
@@ -297,6 +321,7 @@ impl Part {
     fn module(self) -> &'static str {
         match self {
             Self::Embedding => "embed_tokens",
+            Self::Positions => "embed_positions",
             Self::FinalNorm => "norm",
             Self::Head => "lm_head",
             Self::AttentionNorm => "input_layernorm",
@@ -321,6 +346,7 @@ impl Part {
     fn gguf(self) -> &'static str {
         match self {
             Self::Embedding => "token_embd",
+            Self::Positions => "position_embd",
             Self::FinalNorm => "output_norm",
             Self::Head => "output",
             Self::AttentionNorm => "attn_norm",

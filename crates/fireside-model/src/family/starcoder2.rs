@@ -13,8 +13,8 @@ pub(super) const FAMILY: Family = Family {
     tied_by_default: true,
     gated: false,
     layer_norms: true,
-    eps_field: "norm_epsilon",
     eps: 1e-5,
+    fields: &[("rms_norm_eps", "norm_epsilon")],
     modules: &[(Part::Up, "mlp.c_fc"), (Part::Down, "mlp.c_proj")],
     ..Family::LLAMA
 };
