@@ -23,12 +23,12 @@ type Axes = (
 fn axes(kernel: Kernel) -> Axes {
     match kernel {
         Kernel::Embed => (
-            &[],
+            &[Flag::Add],
             LAYOUTS,
             &[&[(Constant::Lanes, 8)], &[(Constant::Lanes, 64)]],
         ),
         Kernel::RmsNorm => (
-            &[Flag::Shared],
+            &[Flag::Shared, Flag::Residual, Flag::Centered],
             &[&[]],
             &[
                 &[(Constant::Lanes, 1)],
@@ -109,13 +109,20 @@ fn axes(kernel: Kernel) -> Axes {
             &[&[(Constant::Lanes, 1), (Constant::RowsOut, 1)]],
         ),
         Kernel::RopeKv => (
-            &[Flag::KvF16, Flag::HeadNorm],
-            &[&[]],
-            &[&[
-                (Constant::Lanes, 8),
-                (Constant::HeadQuads, 16),
-                (Constant::Block, 32),
-            ]],
+            &[Flag::KvF16],
+            &[&[], &[Flag::HeadNorm], &[Flag::HeadNorm, Flag::WholeNorm]],
+            &[
+                &[
+                    (Constant::Lanes, 8),
+                    (Constant::HeadQuads, 16),
+                    (Constant::Block, 32),
+                ],
+                &[
+                    (Constant::Lanes, 64),
+                    (Constant::HeadQuads, 3),
+                    (Constant::Block, 32),
+                ],
+            ],
         ),
         Kernel::Attention => (
             &[Flag::KvF16],
@@ -173,13 +180,14 @@ pub fn variants(kernel: Kernel) -> Vec<Variant> {
                     .iter()
                     .position(|f| *f == Flag::Glu)
                     .map_or(0, |bit| 1 << bit);
-                if let Some(layout) = group.first() {
-                    let quads = match *layout {
-                        Flag::Q4 => 8,
-                        Flag::Q8 | Flag::Q8G => 4,
-                        Flag::F32W => 1,
-                        _ => 2,
-                    };
+                let quads = match group.first() {
+                    Some(Flag::Q4) => 8,
+                    Some(Flag::Q8 | Flag::Q8G) => 4,
+                    Some(Flag::F16W | Flag::BF16W) => 2,
+                    Some(Flag::F32W) => 1,
+                    _ => 0,
+                };
+                if quads > 0 {
                     variant = variant
                         .constant(Constant::Quads, quads)
                         .constant(Constant::Parts, 8 / quads);
@@ -204,6 +212,18 @@ pub fn variants(kernel: Kernel) -> Vec<Variant> {
                     && !variant.has(Flag::Subgroups);
                 variant = variant.flag_if(Flag::InPlace, in_place);
                 all.push(variant);
+                // Logits alone are capped: the product with a head, which does nothing besides. What is
+                // activated has no gate and goes nowhere else.
+                let product = matches!(
+                    kernel,
+                    Kernel::LinearLane | Kernel::LinearSplit | Kernel::LinearTile
+                );
+                if product && !variant.has(Flag::Glu) && !variant.has(Flag::Residual) {
+                    all.push(variant.flag(Flag::Activate));
+                    if !variant.has(Flag::Norm) && !variant.has(Flag::Bias) {
+                        all.push(variant.flag(Flag::SoftCap));
+                    }
+                }
             }
         }
     }

@@ -45,7 +45,7 @@ macro_rules! kernels {
 kernels! {
     /// Embedding gather out of any weight layout.
     Embed => "embed",
-    /// Root-mean-square norm of chosen rows.
+    /// Root-mean-square norm or layer norm of chosen rows.
     RmsNorm => "rms_norm",
     /// Matrix product, one lane a row: software adapters.
     LinearLane => "linear_lane",
@@ -142,6 +142,16 @@ names! {
         Shared => "SHARED",
         /// Query and key heads are normed.
         HeadNorm => "HEAD_NORM",
+        /// With [`Flag::HeadNorm`]: all query heads at once, and all key heads.
+        WholeNorm => "WHOLE_NORM",
+        /// The embedding is added to what is there.
+        Add => "ADD",
+        /// The norm takes the mean away and adds a bias.
+        Centered => "CENTERED",
+        /// The product is activated.
+        Activate => "ACTIVATE",
+        /// The product stays between a bound and its negative.
+        SoftCap => "SOFT_CAP",
         /// The KV cache stores halves.
         KvF16 => "KV_F16",
         /// A lane takes rows in groups of four neighbours.

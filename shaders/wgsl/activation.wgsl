@@ -1,4 +1,4 @@
-// The gated activations: 0 SiLU, 1 GELU (tanh form), 2 GELU (erf form), 3 ReLU.
+// The gated activations: 0 SiLU, 1 GELU (tanh form), 2 GELU (erf form), 3 ReLU; and soft caps.
 //
 // erf is Abramowitz and Stegun 7.1.26, absolute error below 1.5e-7. tanh is
 // written with exp of a clamped argument: some adapters return NaN for large ones.
@@ -12,6 +12,11 @@ fn erf(v: f32) -> f32 {
 fn tanh_safe(v: f32) -> f32 {
     let e = exp(2.0 * clamp(v, -15.0, 15.0));
     return (e - 1.0) / (e + 1.0);
+}
+
+// Stays between -cap and cap.
+fn soft_cap(v: f32, cap: f32) -> f32 {
+    return cap * tanh_safe(v / cap);
 }
 
 fn activate(v: f32, kind: u32) -> f32 {

@@ -2,7 +2,8 @@
 //
 // Formula: out = softmax(scale * q K^T) V per head, over the positions up to the
 //   query's own (and within `window` of it, where a window is set); the running
-//   maximum and sum make one pass over the cache enough.
+//   maximum and sum make one pass over the cache enough. With a `cap` above zero a
+//   score s counts as cap * tanh(s / cap).
 // Memory: q, out [T][q_stride] f32; keys and values per cache.wgsl; the step buffer
 //   holds tiles [tile][4] u32: first token, token count (<= TOKENS), where the
 //   sequence's block table starts in the step buffer, position of the first token.
@@ -14,6 +15,7 @@
 //   workgroup memory, below 16 KiB.
 
 #include "common.wgsl"
+#include "activation.wgsl"
 #include "cache.wgsl"
 
 @group(0) @binding(auto) var<storage, read_write> out: array<vec4<f32>>;
@@ -29,8 +31,8 @@ struct Params {
     tiles_at: u32,
     scale: f32,
     window: u32,
-    pad0: u32,
-    pad1: u32,
+    cap: f32,
+    pad: u32,
 }
 @group(0) @binding(auto) var<uniform> p: Params;
 
@@ -103,7 +105,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var j = 0u; j < POSITIONS; j++) {
                 let position = b * BLOCK + lane + j * LANES;
                 let seen = position <= own && (p.window == 0u || position + p.window > own);
-                s[i][j] = select(MASKED, s[i][j] * p.scale, seen);
+                var score = s[i][j] * p.scale;
+                if (p.cap > 0.0) {
+                    score = soft_cap(score, p.cap);
+                }
+                s[i][j] = select(MASKED, score, seen);
                 scores[i * BLOCK + lane + j * LANES] = s[i][j];
             }
         }

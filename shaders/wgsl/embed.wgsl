@@ -1,4 +1,5 @@
-// Embedding gather: y[t] = scale * W[tokens[t]], W in the planes of weights.wgsl.
+// Embedding gather: y[t] = scale * W[tokens[t]], W in the planes of weights.wgsl; with ADD what is
+//   in y already is added.
 //
 // Memory: y [T][y_stride] f32; tokens [T] u32 inside the step buffer at tokens_at.
 //   A table larger than one binding comes in shards: a launch serves the tokens in
@@ -37,6 +38,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let a = affine(chunk, row, p.chunks) * p.scale;
     let to = group.y * (p.y_stride >> 2u) + chunk * NV;
     for (var i = 0u; i < NV; i++) {
+#if ADD
+        y[to + i] += q[i] * a.x + vec4<f32>(a.y);
+#else
         y[to + i] = q[i] * a.x + vec4<f32>(a.y);
+#endif
     }
 }

@@ -4,6 +4,8 @@
 //   NORM      x is first RMS-normalised: x * gain / sqrt(mean(x^2) + eps)
 //   GLU       rows come in pairs (n, n + glu_offset): y = act(W[n] x) * (W[n + glu_offset] x)
 //   BIAS      y += bias[n];  RESIDUAL  y += residual[t][n]
+//   ACTIVATE  y = act(y), after the bias
+//   SOFT_CAP  y = cap * tanh(y / cap), after all else
 // Memory: x is [T][x_stride], y and residual [T][y_stride], strides multiples of 32;
 //   columns past the matrix's own are zero and stay zero.
 // Workgroup: LANES lanes; a lane owns ROW_GROUPS groups of four neighbouring rows, whose scales

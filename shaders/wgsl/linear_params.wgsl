@@ -2,7 +2,7 @@
 //
 // rows is the padded row count of the planes, rows_out the rows
 // to store (also padded to 32, zeros included), row_offset where they go in y;
-// first is the token that linear_lane.wgsl begins with.
+// first is the token that linear_lane.wgsl begins with; cap is that of SOFT_CAP.
 
 struct Params {
     tokens: u32,
@@ -17,6 +17,10 @@ struct Params {
     eps: u32,
     activation: u32,
     first: u32,
+    cap: f32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 }
 @group(0) @binding(auto) var<uniform> p: Params;
 
@@ -44,9 +48,15 @@ fn store(token: u32, row: u32, value: f32, up: f32) {
 #if BIAS
     out += bias[column];
 #endif
+#if ACTIVATE
+    out = activate(out, p.activation);
+#endif
     let at = token * p.y_stride + column;
 #if RESIDUAL
     out += residual[at];
+#endif
+#if SOFT_CAP
+    out = soft_cap(out, p.cap);
 #endif
     y[at] = out;
 }

@@ -9,6 +9,7 @@ use fireside_engine::{
 };
 use fireside_formats::{TensorSource, WeightFile};
 use fireside_model::path::load_path;
+use fireside_model::step::RowSelection;
 use fireside_model::{KvDtype, Model};
 use fireside_tests::{Runner, devices, fixture};
 
@@ -75,7 +76,7 @@ fn checkpoints() -> Vec<PathBuf> {
         .map(|entry| entry.unwrap().path())
         .collect();
     folders.sort();
-    assert!(folders.len() >= 26, "only {} checkpoints", folders.len());
+    assert!(folders.len() >= 39, "only {} checkpoints", folders.len());
     folders
 }
 
@@ -166,7 +167,7 @@ fn chunked_prefill_equals_whole_prefill_and_steps_equal_a_longer_prefill() {
             let variant = name_of(&folder);
             let loaded = load_path(&folder, device.clone()).unwrap();
             // Where frequencies depend on the length, they depend on how the tokens came, by definition.
-            if loaded.model.config().rope.depends_on_length() {
+            if loaded.model.config().depends_on_length() {
                 continue;
             }
             let tokens = &expectations(&folder)[0].tokens;
@@ -258,6 +259,55 @@ fn log_probabilities_of_prompts_equal_transformers_alone_in_chunks_in_company_an
                 // Now its front is cached.
                 run(&all, 1);
             }
+        }
+    }
+}
+
+#[test]
+fn matrices_in_parts_give_the_same_logits_and_selections() {
+    let test = "matrices_in_parts_give_the_same_logits_and_selections";
+    let Some(gpu) = fireside_tests::gpu() else {
+        return fireside_tests::skip(test, "no gpu adapter: install mesa-vulkan-drivers");
+    };
+    // Heads of their own and tied ones, a cap on logits, projections in one tensor, learned positions.
+    for name in ["gemma", "gemma2", "gpt2", "olmo2", "phi3"] {
+        let folder = fixture("families").join(name);
+        // 64 rows of 64 columns in bfloat16: every matrix with more rows is cut.
+        let device = gpu.clone().with_max_binding(64 * 64 * 2);
+        let model = load_path(&folder, device).unwrap().model;
+        let matrices = model.decoder().matrices();
+        let cut = matrices.filter(|m| m.layouts().count() > 1).count();
+        assert!(cut > model.config().layers, "{name} is not cut");
+        let expected = &expectations(&folder)[0];
+        let actual = run(
+            &model,
+            &expected.tokens,
+            &[expected.prompt, 1],
+            KvDtype::F32,
+        );
+        close(
+            &format!("{name} in parts"),
+            &actual,
+            &expected.logits,
+            TOLERANCE,
+        );
+        // What is selected comes from all parts; a step of one token is recorded.
+        let mut runner = Runner::new(&model, expected.tokens.len(), KvDtype::F32).unwrap();
+        for (token, logits) in expected.tokens.iter().zip(&expected.logits) {
+            let target = expected.tokens[0];
+            let wanted = RowSelection {
+                target: Some(target),
+                ..Default::default()
+            };
+            let found = &runner.run(&[*token], true, &wanted).unwrap()[0].selection;
+            let top = logits.iter().copied().fold(f32::MIN, f32::max);
+            assert!((logits[found.token as usize] - top).abs() <= TOLERANCE);
+            let (_, own) = log_softmax(logits, target);
+            let found = found.target_logit - found.log_sum_exp;
+            assert!(
+                (found - own).abs() <= TOLERANCE,
+                "{name}: {found} for {own}"
+            );
         }
     }
 }

@@ -84,6 +84,80 @@ GRANITE = BASE | {
     "tie_word_embeddings": True,
 }
 
+GEMMA = {key: value for key, value in BASE.items() if key != "tie_word_embeddings"} | {
+    "attention_bias": False,
+    "bos_token_id": 2,
+    "eos_token_id": 1,
+    "head_dim": 16,
+    "num_key_value_heads": 1,
+    "pad_token_id": 0,
+    "rms_norm_eps": 1e-6,
+}
+GEMMA2 = GEMMA | {
+    "model_type": "gemma2",
+    "architectures": ["Gemma2ForCausalLM"],
+    "attn_logit_softcapping": 1.5,
+    "final_logit_softcapping": 3.0,
+    "hidden_act": "gelu_pytorch_tanh",
+    "hidden_activation": "gelu_pytorch_tanh",
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 2,
+    "query_pre_attn_scalar": 16,
+    "sliding_window": 9,
+}
+GEMMA3 = GEMMA | {
+    "model_type": "gemma3_text",
+    "architectures": ["Gemma3ForCausalLM"],
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
+    "head_dim": 12,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_attention_heads": 2,
+    "query_pre_attn_scalar": 12,
+    "rope_local_base_freq": 10000.0,
+    "rope_scaling": None,
+    "rope_theta": 1000000.0,
+    "sliding_window": 9,
+}
+del GEMMA3["hidden_act"]
+LAYER_NORMS = {key: value for key, value in BASE.items() if key not in ("rms_norm_eps", "rope_theta")}
+STARCODER2 = LAYER_NORMS | {
+    "model_type": "starcoder2",
+    "architectures": ["Starcoder2ForCausalLM"],
+    "hidden_act": "gelu_pytorch_tanh",
+    "norm_epsilon": 1e-5,
+    "rope_theta": 100000,
+    "sliding_window": None,
+    "tie_word_embeddings": True,
+    "use_bias": True,
+}
+NEOX = LAYER_NORMS | {
+    "model_type": "gpt_neox",
+    "architectures": ["GPTNeoXForCausalLM"],
+    "hidden_act": "gelu",
+    "hidden_size": 64,
+    "layer_norm_eps": 1e-5,
+    "rotary_emb_base": 10000,
+    "rotary_pct": 0.25,
+    "use_parallel_residual": True,
+}
+del NEOX["num_key_value_heads"]
+GPT2 = {
+    "activation_function": "gelu_new",
+    "architectures": ["GPT2LMHeadModel"],
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "layer_norm_epsilon": 1e-5,
+    "model_type": "gpt2",
+    "n_embd": 48,
+    "n_head": 4,
+    "n_layer": 2,
+    "n_positions": 128,
+    "vocab_size": 96,
+}
+
 # name: (config, token counts of the prompts, what the switches' effects are measured against, gguf architecture)
 VARIANTS = {
     "qwen2": (QWEN2, {"": 30}, {}, "qwen2"),
@@ -149,7 +223,88 @@ VARIANTS = {
         {"attention_multiplier": 0.29, "embedding_multiplier": 1.0, "logits_scaling": 1.0, "residual_multiplier": 1.0},
         "granite",
     ),
+    # The first of Gemma's files say `gelu` and mean its tanh form.
+    "gemma": (
+        GEMMA
+        | {
+            "model_type": "gemma",
+            "architectures": ["GemmaForCausalLM"],
+            "hidden_act": "gelu",
+            "hidden_activation": None,
+        },
+        {"": 30},
+        {},
+        "gemma",
+    ),
+    "gemma2": (
+        GEMMA2,
+        {"": 40},
+        {"attn_logit_softcapping": None, "final_logit_softcapping": None, "sliding_window": 1000},
+        "gemma2",
+    ),
+    "gemma2-scalar": (
+        GEMMA2 | {"attn_logit_softcapping": None, "query_pre_attn_scalar": 6},
+        {"": 30},
+        {"query_pre_attn_scalar": 16},
+        None,
+    ),
+    "gemma3": (
+        GEMMA3 | {"num_hidden_layers": 6, "sliding_window_pattern": 6},
+        {"": 40},
+        {"sliding_window": 1000, "rope_local_base_freq": 1000000.0},
+        "gemma3",
+    ),
+    "gemma3-scaled": (
+        GEMMA3
+        | {
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "num_hidden_layers": 3,
+            "query_pre_attn_scalar": 5,
+            "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        },
+        {"": 40},
+        {"query_pre_attn_scalar": 12, "rope_scaling": None},
+        None,
+    ),
+    "gemma3-nested": (
+        {key: value for key, value in GEMMA3.items() if not key.startswith("rope_")}
+        | {
+            "layer_types": ["sliding_attention", "full_attention"],
+            "rope_parameters": {
+                "full_attention": {"factor": 4.0, "rope_theta": 500000.0, "rope_type": "linear"},
+                "sliding_attention": {"rope_theta": 2000.0, "rope_type": "default"},
+            },
+        },
+        {"": 40},
+        {"rope_scaling": None, "rope_local_base_freq": 10000.0},
+        None,
+    ),
+    "olmo2": (
+        BASE
+        | {
+            "model_type": "olmo2",
+            "architectures": ["Olmo2ForCausalLM"],
+            "attention_bias": False,
+            "rope_theta": 500000.0,
+        },
+        {"": 30},
+        {},
+        "olmo2",
+    ),
+    "starcoder2": (STARCODER2, {"": 30}, {}, "starcoder2"),
+    "starcoder2-window": (STARCODER2 | {"sliding_window": 9}, {"": 40}, {"sliding_window": 1000}, None),
+    "gpt-neox": (NEOX, {"": 30}, {"use_parallel_residual": False}, "gptneox"),
+    "gpt-neox-sequential": (
+        NEOX | {"attention_bias": False, "rotary_pct": 0.5, "use_parallel_residual": False},
+        {"": 30},
+        {},
+        None,
+    ),
+    "gpt2": (GPT2, {"": 30}, {}, "gpt2"),
+    "gpt2-inner": (GPT2 | {"n_head": 8, "n_inner": 60}, {"": 30}, {}, None),
 }
+# Those whose norms multiply with one more than the weight.
+GAINS_LESS_ONE = ("gemma", "gemma2", "gemma3_text")
 
 
 def random_weights(model, seed):
@@ -159,12 +314,12 @@ def random_weights(model, seed):
     for name, old in model.state_dict().items():
         if tied and name == "lm_head.weight":
             continue
-        if name.endswith("norm.weight"):
-            values = random.uniform(0.5, 1.5, old.shape)
+        if name.endswith(("norm.weight", "ln_1.weight", "ln_2.weight", "ln_f.weight")):
+            values = random.uniform(0.5, 1.5, old.shape) - (model.config.model_type in GAINS_LESS_ONE)
         elif name.endswith("bias"):
             values = random.normal(0.0, 0.3, old.shape)
         else:
-            values = random.normal(0.0, 0.3 if "embed" in name or "lm_head" in name else 0.2, old.shape)
+            values = random.normal(0.0, 0.3 if "embed" in name or ".wte" in name or ".wpe" in name or "lm_head" in name else 0.2, old.shape)
         state[name] = torch.from_numpy(values.astype(np.float32)).to(torch.bfloat16)
     return state
 
@@ -173,7 +328,13 @@ def load(folder, **changes):
     """A fresh float32 model of the folder; `changes` replace configuration values."""
     config = AutoConfig.from_pretrained(folder)
     for key, value in changes.items():
-        if key == "rope_scaling" and value is None:
+        if key == "rope_local_base_freq":
+            config.rope_parameters["sliding_attention"]["rope_theta"] = value
+        elif key == "rope_scaling" and "full_attention" in config.rope_parameters:
+            theta = config.rope_parameters["full_attention"]["rope_theta"]
+            config.rope_parameters["full_attention"] = {"rope_type": "default", "rope_theta": theta}
+            continue
+        elif key == "rope_scaling" and value is None:
             value, key = {"rope_type": "default", "rope_theta": config.rope_parameters["rope_theta"]}, "rope_parameters"
             value |= {k: v for k, v in config.rope_parameters.items() if k == "partial_rotary_factor"}
         if key == "use_sliding_window":
@@ -203,6 +364,11 @@ def neighbours(weight, heads):
 def write_gguf(folder, config, arch):
     """The same checkpoint as llama.cpp's converter writes it, in float32."""
     writer = gguf.GGUFWriter(folder / "model.gguf", arch)
+    if arch == "gpt2":
+        own = {"hidden_size": "n_embd", "num_attention_heads": "n_head", "num_hidden_layers": "n_layer"}
+        config = config | {usual: config[name] for usual, name in own.items()}
+        config["max_position_embeddings"], config["intermediate_size"] = config["n_positions"], 4 * config["n_embd"]
+        config["norm_epsilon"] = config["layer_norm_epsilon"]
     heads, hidden = config["num_attention_heads"], config["hidden_size"]
     head_dim = config.get("head_dim", hidden // heads)
     writer.add_context_length(config["max_position_embeddings"])
@@ -210,14 +376,27 @@ def write_gguf(folder, config, arch):
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(heads)
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_freq_base(config["rope_theta"])
+    writer.add_head_count_kv(config.get("num_key_value_heads", heads))
+    if "rms_norm_eps" in config:
+        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    else:
+        writer.add_layer_norm_eps(config.get("norm_epsilon", config.get("layer_norm_eps")))
+    if "rope_theta" in config:
+        writer.add_rope_freq_base(config["rope_theta"])
+    if arch == "gptneox":
+        writer.add_parallel_residual(config["use_parallel_residual"])
     writer.add_vocab_size(config["vocab_size"])
     if "head_dim" in config:
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
-    writer.add_rope_dimension_count(int(head_dim * config.get("partial_rotary_factor", 1.0)))
+    if not arch.startswith(("gemma", "gpt2")):
+        share = config.get("partial_rotary_factor", config.get("rotary_pct", 1.0))
+        writer.add_rope_dimension_count(int(head_dim * share))
+    if arch in ("gemma2", "gemma3"):
+        writer.add_sliding_window(config["sliding_window"])
+    if arch == "gemma2":
+        writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
+        writer.add_final_logit_softcapping(config["final_logit_softcapping"])
     if arch == "granite":
         writer.add_attention_scale(config["attention_multiplier"])
         writer.add_embedding_scale(config["embedding_multiplier"])
@@ -249,6 +428,13 @@ def write_gguf(folder, config, arch):
         if arch in ("granite", "smollm3") and name.endswith(("q_proj.weight", "k_proj.weight")):
             own = heads if "q_proj" in name else config["num_key_value_heads"]
             weight = neighbours(weight, own)
+        if config["model_type"] in GAINS_LESS_ONE and name.endswith("norm.weight"):
+            weight = weight + 1
+        if "query_key_value" in name:
+            # Heads of queries, keys and values in turn become all of each.
+            weight = weight.reshape(heads, 3, head_dim, -1).swapaxes(0, 1).reshape(weight.shape)
+        if arch == "gpt2" and weight.ndim == 2 and ".h." in name:
+            weight = weight.T
         target = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert target, name
         writer.add_tensor(target, np.ascontiguousarray(weight))
@@ -271,7 +457,14 @@ def main():
         write_json(folder / "config.json", config)
         save_tokenizer(folder, config["vocab_size"])
         empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
-        save_file(random_weights(empty, 3000 + number), folder / "model.safetensors", metadata={"format": "pt"})
+        weights = random_weights(empty, 3000 + number)
+        if name == "gpt-neox":
+            # As the files on the hub have it; the other one is as transformers 5 writes it.
+            weights["embed_out.weight"] = weights.pop("lm_head.weight")
+        if name == "gpt2-inner":
+            # As in the first files.
+            weights = {key.removeprefix("transformer."): value for key, value in weights.items()}
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         for case, count in prompts.items():
             random = np.random.default_rng(4000 + 10 * number + len(case))
             tokens = random.integers(3, config["vocab_size"], count + STEPS).tolist()

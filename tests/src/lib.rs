@@ -1,5 +1,7 @@
 //! What the cross-crate tests share: devices, fixtures, skips, and running a model step by step.
 
+pub mod greedy;
+
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -45,6 +47,19 @@ pub fn smollm2(test: &str) -> Option<PathBuf> {
         skip(
             test,
             "FIRESIDE_TEST_GGUF is not set: run `cargo xtask test`, which fetches the model",
+        );
+    }
+    path
+}
+
+/// The real Gemma 3 270M file, from `FIRESIDE_TEST_GEMMA_GGUF`; without it the test is recorded as skipped.
+pub fn gemma3(test: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("FIRESIDE_TEST_GEMMA_GGUF").map(PathBuf::from);
+    if path.is_none() {
+        skip(
+            test,
+            "FIRESIDE_TEST_GEMMA_GGUF is not set to the path of gemma-3-270m-q4_k_m.gguf: \
+             tests/reference/README.md tells where it comes from",
         );
     }
     path

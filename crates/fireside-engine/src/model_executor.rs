@@ -63,7 +63,7 @@ impl Executor for ModelExecutor {
     }
 
     fn shares_prefixes(&self) -> bool {
-        !self.model.config().rope.depends_on_length()
+        !self.model.config().depends_on_length()
     }
 
     async fn step(&mut self, step: &Step) -> Result<Vec<Selected>, ExecutorError> {

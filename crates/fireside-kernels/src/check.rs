@@ -38,6 +38,8 @@ pub async fn self_test(device: &ComputeDevice) -> Result<(), DeviceError> {
             rows_out: ROWS,
             glu: None,
             norm: None,
+            activation: None,
+            cap: None,
             profile: device.profile(),
         };
         let mut expected = vec![0.0; tokens * ROWS];

@@ -219,7 +219,8 @@ impl FiresideOps for CubeBackend {
         let variant = with_layout(
             Variant::new(Kernel::Embed).constant(Constant::Lanes, lanes),
             params.table.layout,
-        );
+        )
+        .flag_if(Flag::Add, params.add);
         let mut buffers = vec![&out, &step, &quants];
         buffers.extend(scales.as_ref());
         launch(
@@ -238,12 +239,15 @@ impl FiresideOps for CubeBackend {
         out
     }
 
-    fn fireside_rms_norm(
+    fn fireside_norm(
         x: FloatTensor<Self>,
         gain: FloatTensor<Self>,
         step: IntTensor<Self>,
+        bias: MaybeFloat<Self>,
+        residual: MaybeFloat<Self>,
         params: NormParams,
     ) -> FloatTensor<Self> {
+        let (bias, residual) = (bias.into_option(), residual.into_option());
         let stride = padded(params.width);
         let out = empty(&x, params.rows, stride, DType::F32);
         let variant = if params.profile.software {
@@ -253,10 +257,16 @@ impl FiresideOps for CubeBackend {
                 .constant(Constant::Lanes, 64)
                 .flag(Flag::Shared)
         };
+        let variant = variant
+            .flag_if(Flag::Centered, bias.is_some())
+            .flag_if(Flag::Residual, residual.is_some());
+        let mut buffers = vec![&out, &x, &gain, &step];
+        buffers.extend(bias.as_ref());
+        buffers.extend(residual.as_ref());
         launch(
             variant,
             [params.rows, 1, 1],
-            &[&out, &x, &gain, &step],
+            &buffers,
             &[
                 word(stride),
                 word(params.width),
@@ -286,7 +296,9 @@ impl FiresideOps for CubeBackend {
         buffers.extend(gain.as_ref());
         buffers.extend(bias.as_ref());
         buffers.extend(residual.as_ref());
-        let (glu_offset, activation) = params.glu.map_or((0, 0), |(o, a)| (word(o), a as u32));
+        let glu_offset = params.glu.map_or(0, |(offset, _)| word(offset));
+        let activation = params.glu.map(|(_, gate)| gate).or(params.activation);
+        let activation = activation.map_or(0, |function| function as u32);
         let (norm_width, eps) = params.norm.map_or((1, 0.0), |(w, e)| (word(w), e));
         for (first, count) in token_runs(&params) {
             let (variant, rows, cols) = linear_variant(&params, count);
@@ -294,7 +306,9 @@ impl FiresideOps for CubeBackend {
                 .flag_if(Flag::Norm, params.norm.is_some())
                 .flag_if(Flag::Glu, params.glu.is_some())
                 .flag_if(Flag::Bias, bias.is_some())
-                .flag_if(Flag::Residual, residual.is_some());
+                .flag_if(Flag::Residual, residual.is_some())
+                .flag_if(Flag::Activate, params.activation.is_some())
+                .flag_if(Flag::SoftCap, params.cap.is_some());
             launch(
                 variant,
                 [params.rows_out.div_ceil(rows), count.div_ceil(cols), 1],
@@ -312,6 +326,7 @@ impl FiresideOps for CubeBackend {
                     eps.to_bits(),
                     activation,
                     word(first),
+                    params.cap.unwrap_or(0.0).to_bits(),
                 ],
             );
         }
@@ -335,6 +350,7 @@ impl FiresideOps for CubeBackend {
             .constant(Constant::HeadQuads, word(quads))
             .constant(Constant::Block, word(BLOCK))
             .flag_if(Flag::HeadNorm, params.norm.is_some())
+            .flag_if(Flag::WholeNorm, params.norm.is_some_and(|norm| norm.whole))
             .flag_if(Flag::KvF16, params.kv == KvDtype::F16);
         let gains = gains.into_option();
         let mut buffers = vec![&q, &keys, &values, &qkv, &step];
@@ -393,6 +409,7 @@ impl FiresideOps for CubeBackend {
                 word(params.tiles_at),
                 params.scale.to_bits(),
                 word(params.window),
+                params.cap.unwrap_or(0.0).to_bits(),
             ],
         );
         out

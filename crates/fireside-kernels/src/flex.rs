@@ -53,12 +53,22 @@ impl FiresideOps for Flex {
         out
     }
 
-    fn fireside_rms_norm(x: Float, gain: Float, step: Int, params: NormParams) -> Float {
+    fn fireside_norm(
+        x: Float,
+        gain: Float,
+        step: Int,
+        bias: MaybeFloat<Flex>,
+        residual: MaybeFloat<Flex>,
+        params: NormParams,
+    ) -> Float {
+        let (bias, residual) = (bias.into_option(), residual.into_option());
         let mut out = zeros(params.rows, padded(params.width));
-        twin::rms_norm(
+        twin::norm(
             x.storage(),
             gain.storage(),
             step.storage(),
+            bias.as_ref().map(|t| t.storage()),
+            residual.as_ref().map(|t| t.storage()),
             &params,
             out.storage_mut(),
         );

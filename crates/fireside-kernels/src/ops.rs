@@ -86,11 +86,13 @@ pub trait FiresideOps: Backend {
         params: EmbedParams,
     ) -> FloatTensor<Self>;
 
-    /// See [`rms_norm`].
-    fn fireside_rms_norm(
+    /// See [`norm`].
+    fn fireside_norm(
         x: FloatTensor<Self>,
         gain: FloatTensor<Self>,
         step: IntTensor<Self>,
+        #[extension_type] bias: MaybeFloat<Self>,
+        #[extension_type] residual: MaybeFloat<Self>,
         params: NormParams,
     ) -> FloatTensor<Self>;
 
@@ -155,7 +157,7 @@ pub struct PlaneTensors {
 /// Gathers the embedding rows of the step's tokens: `[tokens][stride]`.
 ///
 /// A table in shards is gathered by one call per shard, each after the first getting the
-/// `out` of the one before.
+/// `out` of the one before. Where rows are added, the first gets the tensor to add them to.
 pub fn embed(
     planes: &PlaneTensors,
     step: &Tensor<1, Int>,
@@ -171,18 +173,30 @@ pub fn embed(
     ))
 }
 
-/// Root-mean-square norm of chosen rows of `x`: `[rows][stride]`. `gain` has the stride's
-/// length, zeros in the padding.
-pub fn rms_norm(
+/// What a norm may take besides x and its gain.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NormExtras<'a> {
+    /// Makes it a layer norm, which takes the mean away and adds this; as long as the gain.
+    pub bias: Option<&'a Tensor<1>>,
+    /// What the normed rows are added to.
+    pub residual: Option<&'a Tensor<2>>,
+}
+
+/// Root-mean-square norm of chosen rows of `x`, or layer norm where there is a bias: `[rows][stride]`.
+/// `gain` has the stride's length, zeros in the padding.
+pub fn norm(
     x: &Tensor<2>,
     gain: &Tensor<1>,
     step: &Tensor<1, Int>,
+    extras: NormExtras<'_>,
     params: NormParams,
 ) -> Tensor<2> {
-    Tensor::from_dispatch(Dispatch::fireside_rms_norm(
+    Tensor::from_dispatch(Dispatch::fireside_norm(
         x.clone().into_dispatch(),
         gain.clone().into_dispatch(),
         step.clone().into_dispatch(),
+        maybe_float(extras.bias.cloned()),
+        maybe_float(extras.residual.cloned()),
         params,
     ))
 }
@@ -198,7 +212,7 @@ pub struct LinearExtras<'a> {
     pub residual: Option<&'a Tensor<2>>,
 }
 
-/// Matrix product `y = W x` with optional norm, gate, bias and residual: `[tokens][y_stride]`.
+/// Matrix product `y = W x` with optional norm, gate, bias, activation, residual and soft cap: `[tokens][y_stride]`.
 ///
 /// A matrix in parts takes one call per part, each after the first getting the `out` of the
 /// one before; together they must write every column of `y`.
@@ -223,7 +237,7 @@ pub fn linear(
 
 /// Rotates queries and keys, writes keys and values to the cache; gives the queries
 /// `[tokens][stride]` and the cache, updated in place. `gains` are those of `params.norm`, of queries
-/// and then of keys, `[2 * head_dim]`.
+/// and then of keys, `[2 * head_dim]`, or of all heads where they are normed as one.
 pub fn rope_kv(
     qkv: Tensor<2>,
     keys: Tensor<1, Int>,

@@ -35,7 +35,7 @@ impl Profile {
     ];
 }
 
-/// The function of a gated activation.
+/// The function of an activation, gated or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Activation {
@@ -92,11 +92,13 @@ pub struct EmbedParams {
     pub first: usize,
     /// Factor on every value.
     pub scale: f32,
+    /// Rows are added to those of `out`, which is given.
+    pub add: bool,
     /// Kernel shapes.
     pub profile: Profile,
 }
 
-/// RMS norm, [`crate::ops::rms_norm`].
+/// RMS norm or layer norm, [`crate::ops::norm`].
 #[derive(Debug, Clone)]
 pub struct NormParams {
     /// Columns without padding.
@@ -128,6 +130,10 @@ pub struct LinearParams {
     pub glu: Option<(usize, Activation)>,
     /// With a norm on x: its width and epsilon.
     pub norm: Option<(usize, f32)>,
+    /// A function of the results, after the bias; not together with a gate.
+    pub activation: Option<Activation>,
+    /// With a soft cap `c`: results become `c * tanh(y / c)`.
+    pub cap: Option<f32>,
     /// Kernel shapes.
     pub profile: Profile,
 }
@@ -149,7 +155,7 @@ pub struct RopeParams {
     pub slots_at: usize,
     /// Where the angles are.
     pub angles_at: usize,
-    /// The norm of query and key heads, where the model has one.
+    /// The norm of queries and keys, where the model has one.
     pub norm: Option<HeadNorm>,
     /// Element type of the cache.
     pub kv: KvDtype,
@@ -157,13 +163,15 @@ pub struct RopeParams {
     pub profile: Profile,
 }
 
-/// A norm of each head by itself.
+/// The norm of queries and keys.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HeadNorm {
     /// Elements of a head that count; those stored past them are zero.
     pub width: usize,
     /// Added to the mean square.
     pub eps: f32,
+    /// All query heads are normed as one, and all key heads; else each head by itself.
+    pub whole: bool,
 }
 
 /// Attention, [`crate::ops::attention`].
@@ -179,6 +187,8 @@ pub struct AttentionParams {
     pub scale: f32,
     /// Positions a query sees, itself included; 0 for all.
     pub window: usize,
+    /// With a soft cap `c`: a score `s` counts as `c * tanh(s / c)`.
+    pub cap: Option<f32>,
     /// Tiles of the step.
     pub tiles: usize,
     /// Where the tiles are, four words each.

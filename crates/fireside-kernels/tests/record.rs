@@ -39,6 +39,7 @@ fn launch(
             tokens_at: 0,
             first: 0,
             scale: 1.0,
+            add: false,
             profile: device.profile(),
         },
     );

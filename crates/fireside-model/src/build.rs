@@ -4,9 +4,9 @@ use fireside_formats::TensorSource;
 use fireside_kernels::device::ComputeDevice;
 
 use crate::config::DecoderConfig;
-use crate::decoder::{Attention, Decoder, FeedForward, Layer, Norm};
+use crate::decoder::{Attention, Decoder, FeedForward, Function, Gate, Layer, Norm};
 use crate::error::ModelError;
-use crate::family::{Naming, Part};
+use crate::family::{Fused, HeadNorms, Naming, NormPlaces, Part};
 use crate::matrix::{Matrix, vector};
 use crate::pack::{Packer, RowOrder, RowSource, expect, head_rows};
 use burn::tensor::Tensor;
@@ -32,10 +32,7 @@ impl Builder<'_> {
             // Uploads wait in host memory until they are handed over.
             self.device.flush()?;
             for (part, layer) in parts {
-                if let Ok(info) = self
-                    .source
-                    .get(&self.naming.tensor(*part, *layer, "weight"))
-                {
+                if let Ok(info) = self.source.get(&self.name(*part, *layer, "weight")) {
                     done += info.byte_len();
                 }
             }
@@ -44,13 +41,19 @@ impl Builder<'_> {
         };
         let table = self.plain(Part::Embedding, 0, config.vocab, config.hidden)?;
         let embedding = self.matrix(&[table], config.hidden, None)?;
-        advance(&[(Part::Embedding, 0)])?;
+        let positions = if config.family.learned_positions {
+            let table = self.plain(Part::Positions, 0, config.context, config.hidden)?;
+            Some(self.matrix(&[table], config.hidden, None)?)
+        } else {
+            None
+        };
+        advance(&[(Part::Embedding, 0), (Part::Positions, 0)])?;
         let mut layers = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
-            layers.push(Layer::new(
-                self.attention(layer)?,
-                self.feed_forward(layer)?,
-            ));
+            layers.push(Layer {
+                attention: self.attention(layer)?,
+                feed_forward: self.feed_forward(layer)?,
+            });
             advance(&[
                 (Part::Query, layer),
                 (Part::Key, layer),
@@ -63,7 +66,12 @@ impl Builder<'_> {
                 (Part::Down, layer),
             ])?;
         }
-        let norm = self.norm(Part::FinalNorm, 0, 1.0 / config.scales.logits)?;
+        let norm = self.norm(
+            Part::FinalNorm,
+            0,
+            1.0 / config.scales.logits,
+            config.scales.residual,
+        )?;
         let head = if config.tied {
             None
         } else {
@@ -75,7 +83,14 @@ impl Builder<'_> {
         // A residual factor is a factor on all that a norm sees: the stream is kept without it, and starts
         // that much larger.
         let scale = config.scales.embedding / config.scales.residual;
-        Ok(Decoder::new(embedding, layers, norm, head, scale))
+        Ok(Decoder {
+            embedding,
+            positions,
+            layers,
+            norm,
+            head,
+            scale,
+        })
     }
 
     fn attention(&self, layer: usize) -> Result<Attention, ModelError> {
@@ -106,10 +121,16 @@ impl Builder<'_> {
         let out = self.plain(Part::AttentionOut, layer, config.hidden, config.heads * dim)?;
         let out_bias = self.biases(std::slice::from_ref(&out))?;
         let out = self.matrix(&[out], config.heads * dim, columns.as_deref())?;
-        let norm = self.norm(Part::AttentionNorm, layer, 1.0)?;
-        Ok(Attention::new(
-            norm, qkv, qkv_bias, out, out_bias, head_gains,
-        ))
+        let [norm, post_norm] = self.norms(Part::AttentionNorm, Part::AttentionPostNorm, layer)?;
+        Ok(Attention {
+            norm,
+            qkv,
+            qkv_bias,
+            out,
+            out_bias,
+            head_gains,
+            post_norm,
+        })
     }
 
     fn feed_forward(&self, layer: usize) -> Result<FeedForward, ModelError> {
@@ -122,35 +143,46 @@ impl Builder<'_> {
             let all = (0..padded(width)).map(|row| (row < width).then_some(row));
             RowOrder::Chosen(all.collect())
         };
-        let sources = self.rows(
-            Part::GateUp,
-            layer,
-            [(Part::Gate, width, order()), (Part::Up, width, order())],
-        )?;
-        let bias = self.biases(&sources)?;
-        let packer = self.packer(&sources, config.hidden, None);
-        let gated = if bias.is_none() {
-            Matrix::load(&packer, self.device, true)?
+        let (sources, gate) = if config.family.gated {
+            let parts = [(Part::Gate, width, order()), (Part::Up, width, order())];
+            let sources = self.rows(Part::GateUp, layer, parts)?;
+            (Vec::from(sources), Gate::Inside)
         } else {
-            None
+            let up = self.plain(Part::Up, layer, width, config.hidden)?;
+            (vec![up], Gate::None)
         };
-        let fused = gated.is_some();
-        let gate_up = match gated {
-            Some(matrix) => matrix,
-            None => self.matrix(&sources, config.hidden, None)?,
+        let bias = self.biases(&sources)?;
+        let mut inside = None;
+        if matches!(gate, Gate::Inside) && bias.is_none() {
+            let packer = self.packer(&sources, config.hidden, None);
+            inside = Matrix::load(&packer, self.device, true)?;
+        }
+        let (gate_up, gate) = match (inside, gate) {
+            (Some(matrix), _) => (matrix, Gate::Inside),
+            (None, gate) => {
+                let matrix = self.matrix(&sources, config.hidden, None)?;
+                let gated = matches!(gate, Gate::Inside);
+                (matrix, if gated { Gate::After } else { Gate::None })
+            }
         };
         let down = self.plain(Part::Down, layer, config.hidden, width)?;
         let down_bias = self.biases(std::slice::from_ref(&down))?;
-        Ok(FeedForward::new(
-            self.norm(Part::FeedForwardNorm, layer, 1.0)?,
+        let before = match config.family.norms {
+            NormPlaces::Before => Part::FeedForwardNorm,
+            NormPlaces::Around | NormPlaces::After => Part::FeedForwardPreNorm,
+        };
+        let [norm, post_norm] = self.norms(before, Part::FeedForwardPostNorm, layer)?;
+        Ok(FeedForward {
+            norm,
             gate_up,
-            bias,
-            self.matrix(&[down], width, None)?,
+            gate_up_bias: bias,
+            down: self.matrix(&[down], width, None)?,
             down_bias,
+            post_norm,
             width,
-            config.activation,
-            fused,
-        ))
+            activation: Function(config.activation),
+            gate,
+        })
     }
 
     /// The rows of parts that go into one matrix, each in its order: of tensors of their own, or where
@@ -161,23 +193,32 @@ impl Builder<'_> {
         layer: usize,
         parts: [(Part, usize, RowOrder); N],
     ) -> Result<[RowSource; N], ModelError> {
-        let hidden = self.config.hidden;
+        let (hidden, dim) = (self.config.hidden, self.config.head_dim);
+        let fused = match (self.config.family.fused, self.naming) {
+            // Converters put the parts one after the other.
+            (Fused::HeadByHead, Naming::Gguf) => Fused::PartByPart,
+            (fused, _) => fused,
+        };
         let mut sources = Vec::with_capacity(N);
-        if self.config.family.fused {
-            let all = parts.iter().map(|(_, rows, _)| rows).sum();
-            let tensor = self.plain(together, layer, all, hidden)?.tensor;
-            let mut first = 0;
-            for (_, rows, order) in parts {
-                sources.push(RowSource {
-                    tensor: tensor.clone(),
-                    order: order.within(first, rows),
-                });
-                first += rows;
+        if fused == Fused::No {
+            for (part, rows, order) in parts {
+                let plain = self.plain(part, layer, rows, hidden)?;
+                sources.push(RowSource { order, ..plain });
             }
         } else {
-            for (part, rows, order) in parts {
-                let tensor = self.plain(part, layer, rows, hidden)?.tensor;
-                sources.push(RowSource { tensor, order });
+            let all = parts.iter().map(|(_, rows, _)| rows).sum();
+            let plain = self.plain(together, layer, all, hidden)?;
+            let mut first = 0;
+            for (index, (_, rows, order)) in parts.into_iter().enumerate() {
+                sources.push(RowSource {
+                    tensor: plain.tensor.clone(),
+                    transposed: plain.transposed,
+                    order: order.map(rows, |row| match fused {
+                        Fused::HeadByHead => (row / dim * N + index) * dim + row % dim,
+                        _ => first + row,
+                    }),
+                });
+                first += rows;
             }
         }
         sources.try_into().map_err(|_| ModelError::Contradiction {
@@ -185,21 +226,39 @@ impl Builder<'_> {
         })
     }
 
-    /// The gains of query heads and of key heads, in the order that their elements are stored in.
+    /// The gains of queries and of keys, in the order that their elements are stored in.
     fn head_gains(&self, layer: usize, pair: bool) -> Result<Option<Tensor<1>>, ModelError> {
         let config = self.config;
-        if !config.family.head_norms {
-            return Ok(None);
-        }
+        let (queries, keys) = match config.family.head_norms {
+            HeadNorms::None => return Ok(None),
+            HeadNorms::Each => (1, 1),
+            HeadNorms::Whole => (config.heads, config.kv_heads),
+        };
         let dim = config.head_dim;
-        let mut gains = Vec::with_capacity(2 * config.stored_head_dim());
-        for part in [Part::QueryNorm, Part::KeyNorm] {
-            let name = self.naming.tensor(part, layer, "weight");
-            expect(self.source.get(&name)?, &[dim])?;
-            let own = self.source.read_f32(&name)?;
-            gains.extend(head_rows(1, dim, config.rope.rotary, pair).pick(&own));
+        let mut gains = Vec::with_capacity((queries + keys) * config.stored_head_dim());
+        for (part, heads) in [(Part::QueryNorm, queries), (Part::KeyNorm, keys)] {
+            let own = self.gains(part, layer, heads * dim)?;
+            gains.extend(head_rows(heads, dim, config.rope.rotary, pair).pick(&own));
         }
         Ok(Some(vector(&gains, self.device)?))
+    }
+
+    /// The name of a part's weight or bias in the file.
+    fn name(&self, part: Part, layer: usize, kind: &str) -> String {
+        let mut names = self.naming.tensors(self.config.family, part, layer, kind);
+        let there = names.iter().position(|name| self.source.contains(name));
+        names.swap_remove(there.unwrap_or(0))
+    }
+
+    /// The gains of a norm.
+    fn gains(&self, part: Part, layer: usize, width: usize) -> Result<Vec<f32>, ModelError> {
+        let name = self.name(part, layer, "weight");
+        expect(self.source.get(&name)?, &[width])?;
+        let mut gains = self.source.read_f32(&name)?;
+        if self.naming == Naming::HuggingFace && self.config.family.gains_less_one {
+            gains.iter_mut().for_each(|gain| *gain += 1.0);
+        }
+        Ok(gains)
     }
 
     /// The rows of a weight as they are, its shape checked.
@@ -210,9 +269,21 @@ impl Builder<'_> {
         rows: usize,
         columns: usize,
     ) -> Result<RowSource, ModelError> {
-        let name = self.naming.tensor(part, layer, "weight");
-        expect(self.source.get(&name)?, &[rows, columns])?;
-        Ok(RowSource::plain(name))
+        let tensor = self.name(part, layer, "weight");
+        let table = matches!(part, Part::Embedding | Part::Positions | Part::Head);
+        let transposed =
+            self.config.family.transposed && self.naming == Naming::HuggingFace && !table;
+        let shape = if transposed {
+            [columns, rows]
+        } else {
+            [rows, columns]
+        };
+        expect(self.source.get(&tensor)?, &shape)?;
+        Ok(RowSource {
+            tensor,
+            transposed,
+            order: RowOrder::Plain,
+        })
     }
 
     fn packer<'s>(
@@ -241,16 +312,43 @@ impl Builder<'_> {
         })
     }
 
-    /// A norm whose gain is multiplied by `scale`.
-    fn norm(&self, part: Part, layer: usize, scale: f32) -> Result<Norm, ModelError> {
+    /// The norms of a sublayer: on what goes into it, and on what comes out of it.
+    fn norms(
+        &self,
+        before: Part,
+        after: Part,
+        layer: usize,
+    ) -> Result<[Option<Norm>; 2], ModelError> {
+        let places = self.config.family.norms;
+        let norm = |part, residual| self.norm(part, layer, 1.0, residual);
+        let before =
+            (places != NormPlaces::After).then(|| norm(before, self.config.scales.residual));
+        let after = (places != NormPlaces::Before).then(|| norm(after, 1.0));
+        Ok([before.transpose()?, after.transpose()?])
+    }
+
+    /// A norm of values that are `residual` times too small, whose gain is multiplied by `scale`.
+    fn norm(
+        &self,
+        part: Part,
+        layer: usize,
+        scale: f32,
+        residual: f32,
+    ) -> Result<Norm, ModelError> {
         let width = self.config.hidden;
-        let name = self.naming.tensor(part, layer, "weight");
-        expect(self.source.get(&name)?, &[width])?;
-        let mut gain = self.source.read_f32(&name)?;
+        let mut gain = self.gains(part, layer, width)?;
         gain.iter_mut().for_each(|gain| *gain *= scale);
-        let residual = self.config.scales.residual;
+        let bias = if self.config.family.layer_norms {
+            let name = self.name(part, layer, "bias");
+            expect(self.source.get(&name)?, &[width])?;
+            let mut bias = self.source.read_f32(&name)?;
+            bias.iter_mut().for_each(|bias| *bias *= scale);
+            Some(vector(&bias, self.device)?)
+        } else {
+            None
+        };
         let eps = self.config.norm_eps / (residual * residual);
-        Ok(Norm::new(vector(&gain, self.device)?, width, eps))
+        Ok(Norm::new(vector(&gain, self.device)?, bias, width, eps))
     }
 
     /// The biases that belong to rows, in their order; `None` where the file has none.
@@ -264,7 +362,7 @@ impl Builder<'_> {
         }
         let mut all = Vec::new();
         for source in sources {
-            let rows = self.source.get(&source.tensor)?.shape[0];
+            let rows = source.tensor_rows(self.source.get(&source.tensor)?);
             let name = name(source);
             let own = if self.source.contains(&name) {
                 expect(self.source.get(&name)?, &[rows])?;

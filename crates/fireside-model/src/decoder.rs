@@ -4,7 +4,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
-use fireside_kernels::ops;
+use fireside_kernels::ops::{self, NormExtras};
 use fireside_kernels::params::{
     Activation, AttentionParams, GluParams, HeadNorm, NormParams, Profile, RopeParams,
 };
@@ -12,6 +12,7 @@ use fireside_kernels::params::{
 use crate::cache::KvCache;
 use crate::config::DecoderConfig;
 use crate::error::ModelError;
+use crate::family::HeadNorms;
 use crate::matrix::{Matrix, Product};
 use crate::plan::Shape;
 
@@ -19,10 +20,11 @@ use crate::plan::Shape;
 /// launch and costs little while few tokens share each weight.
 const FUSED_NORM_TOKENS: usize = 4;
 
-/// A gain and its epsilon.
+/// A gain and its epsilon; a layer norm where there is a bias.
 #[derive(Module, Debug)]
 pub struct Norm {
     gain: Tensor<1>,
+    bias: Option<Tensor<1>>,
     #[module(skip)]
     width: usize,
     #[module(skip)]
@@ -32,56 +34,75 @@ pub struct Norm {
 /// Attention of one layer.
 #[derive(Module, Debug)]
 pub struct Attention {
-    norm: Norm,
+    /// On what goes in.
+    pub(crate) norm: Option<Norm>,
     /// Query, key and value rows, in this order.
-    qkv: Matrix,
-    qkv_bias: Option<Tensor<1>>,
-    out: Matrix,
-    out_bias: Option<Tensor<1>>,
-    /// Gains of the norms of query heads and of key heads, `[2 * stored head]`.
-    head_gains: Option<Tensor<1>>,
+    pub(crate) qkv: Matrix,
+    pub(crate) qkv_bias: Option<Tensor<1>>,
+    pub(crate) out: Matrix,
+    pub(crate) out_bias: Option<Tensor<1>>,
+    /// Gains of the norms of queries and of keys: `[2 * stored head]`, or those of all heads where
+    /// the family norms them as one.
+    pub(crate) head_gains: Option<Tensor<1>>,
+    /// On what is added to the residual stream.
+    pub(crate) post_norm: Option<Norm>,
 }
 
-/// Gated feed-forward layer.
+/// Feed-forward layer.
 #[derive(Module, Debug)]
 pub struct FeedForward {
-    norm: Norm,
-    /// Gate rows, then up rows, each padded to 32.
-    gate_up: Matrix,
-    gate_up_bias: Option<Tensor<1>>,
-    down: Matrix,
-    down_bias: Option<Tensor<1>>,
+    /// On what goes in.
+    pub(crate) norm: Option<Norm>,
+    /// Gate rows, then up rows, each padded to 32; up rows alone where there is no gate.
+    pub(crate) gate_up: Matrix,
+    pub(crate) gate_up_bias: Option<Tensor<1>>,
+    pub(crate) down: Matrix,
+    pub(crate) down_bias: Option<Tensor<1>>,
+    /// On what is added to the residual stream.
+    pub(crate) post_norm: Option<Norm>,
     #[module(skip)]
-    width: usize,
+    pub(crate) width: usize,
     #[module(skip)]
-    activation: GateKind,
-    /// The gate is applied inside the product.
+    pub(crate) activation: Function,
     #[module(skip)]
-    fused: bool,
+    pub(crate) gate: Gate,
 }
 
-/// A gate's function, as a module keeps it.
+/// An activation's function, as a module keeps it.
 #[derive(Debug, Clone, Copy)]
-pub struct GateKind(pub(crate) Activation);
+pub struct Function(pub(crate) Activation);
+
+/// Where the gate of a feed-forward layer is applied.
+#[derive(Debug, Clone, Copy)]
+pub enum Gate {
+    /// Inside the product with gate and up rows.
+    Inside,
+    /// After it.
+    After,
+    /// There is none.
+    None,
+}
 
 /// One layer.
 #[derive(Module, Debug)]
 pub struct Layer {
-    attention: Attention,
-    feed_forward: FeedForward,
+    pub(crate) attention: Attention,
+    pub(crate) feed_forward: FeedForward,
 }
 
 /// A decoder-only language model.
 #[derive(Module, Debug)]
 pub struct Decoder {
-    embedding: Matrix,
-    layers: Vec<Layer>,
-    norm: Norm,
+    pub(crate) embedding: Matrix,
+    /// What is added to embeddings by position.
+    pub(crate) positions: Option<Matrix>,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) norm: Norm,
     /// `None` where the embedding table is the head.
-    head: Option<Matrix>,
+    pub(crate) head: Option<Matrix>,
     /// Factor on embeddings.
     #[module(skip)]
-    scale: f32,
+    pub(crate) scale: f32,
 }
 
 /// What every layer of a step needs.
@@ -93,52 +114,89 @@ struct Run<'a> {
 }
 
 impl Norm {
-    /// A norm of `width` columns; `gain` is padded.
-    pub(crate) fn new(gain: Tensor<1>, width: usize, eps: f32) -> Self {
-        Self { gain, width, eps }
+    /// A norm of `width` columns; `gain` and `bias` are padded.
+    pub(crate) fn new(gain: Tensor<1>, bias: Option<Tensor<1>>, width: usize, eps: f32) -> Self {
+        Self {
+            gain,
+            bias,
+            width,
+            eps,
+        }
     }
 
-    fn rows(&self, x: &Tensor<2>, rows: usize, rows_at: usize, run: &Run<'_>) -> Tensor<2> {
-        let params = NormParams {
+    fn params(&self, rows: usize, rows_at: usize, run: &Run<'_>) -> NormParams {
+        NormParams {
             width: self.width,
             eps: self.eps,
             rows,
             rows_at,
             profile: run.profile,
-        };
-        ops::rms_norm(x, &self.gain, run.step, params)
+        }
     }
 
-    /// The product of `matrix` with the normed `x`, the norm inside it or before it.
-    fn then(&self, matrix: &Matrix, x: &Tensor<2>, extra: Product<'_>, run: &Run<'_>) -> Tensor<2> {
-        if run.shape.tokens <= FUSED_NORM_TOKENS {
-            let norm = Some((&self.gain, self.width, self.eps));
-            return matrix.product(x, Product { norm, ..extra }, run.profile);
-        }
-        let normed = self.rows(x, run.shape.tokens, run.shape.identity_at, run);
-        matrix.product(&normed, extra, run.profile)
+    /// Chosen rows of `x`, normed.
+    fn rows(&self, x: &Tensor<2>, rows: usize, rows_at: usize, run: &Run<'_>) -> Tensor<2> {
+        let params = self.params(rows, rows_at, run);
+        let extras = NormExtras {
+            bias: self.bias.as_ref(),
+            residual: None,
+        };
+        ops::norm(x, &self.gain, run.step, extras, params)
+    }
+
+    /// The normed rows of `x`, added to those of `residual`.
+    fn add(&self, x: &Tensor<2>, residual: &Tensor<2>, run: &Run<'_>) -> Tensor<2> {
+        let params = self.params(run.shape.tokens, run.shape.identity_at, run);
+        let extras = NormExtras {
+            bias: self.bias.as_ref(),
+            residual: Some(residual),
+        };
+        ops::norm(x, &self.gain, run.step, extras, params)
+    }
+}
+
+/// The product of a matrix with the residual stream, which is normed before it or inside it where there
+/// is a norm.
+fn product_in(
+    norm: Option<&Norm>,
+    matrix: &Matrix,
+    x: &Tensor<2>,
+    extra: Product<'_>,
+    run: &Run<'_>,
+) -> Tensor<2> {
+    let Some(norm) = norm else {
+        return matrix.product(x, extra, run.profile);
+    };
+    if run.shape.tokens <= FUSED_NORM_TOKENS && norm.bias.is_none() {
+        let norm = Some((&norm.gain, norm.width, norm.eps));
+        return matrix.product(x, Product { norm, ..extra }, run.profile);
+    }
+    let normed = norm.rows(x, run.shape.tokens, run.shape.identity_at, run);
+    matrix.product(&normed, extra, run.profile)
+}
+
+/// The residual stream `x` with a product added, which is normed first where there is a norm.
+fn product_onto(
+    x: &Tensor<2>,
+    norm: Option<&Norm>,
+    matrix: &Matrix,
+    own: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+    run: &Run<'_>,
+) -> Tensor<2> {
+    let extra = Product {
+        bias,
+        residual: norm.is_none().then_some(x),
+        ..Default::default()
+    };
+    let product = matrix.product(own, extra, run.profile);
+    match norm {
+        None => product,
+        Some(norm) => norm.add(&product, x, run),
     }
 }
 
 impl Attention {
-    pub(crate) fn new(
-        norm: Norm,
-        qkv: Matrix,
-        qkv_bias: Option<Tensor<1>>,
-        out: Matrix,
-        out_bias: Option<Tensor<1>>,
-        head_gains: Option<Tensor<1>>,
-    ) -> Self {
-        Self {
-            norm,
-            qkv,
-            qkv_bias,
-            out,
-            out_bias,
-            head_gains,
-        }
-    }
-
     fn forward(
         &self,
         x: &Tensor<2>,
@@ -147,16 +205,11 @@ impl Attention {
         run: &Run<'_>,
     ) -> Result<Tensor<2>, ModelError> {
         let (config, shape) = (run.config, run.shape);
-        let bias = self.qkv_bias.as_ref();
-        let qkv = self.norm.then(
-            &self.qkv,
-            x,
-            Product {
-                bias,
-                ..Default::default()
-            },
-            run,
-        );
+        let extra = Product {
+            bias: self.qkv_bias.as_ref(),
+            ..Default::default()
+        };
+        let qkv = product_in(self.norm.as_ref(), &self.qkv, x, extra, run);
         let (keys, values) = cache.take(layer).ok_or_else(|| ModelError::Step {
             what: "the cache has fewer layers than the model, or an earlier step failed".into(),
         })?;
@@ -175,10 +228,15 @@ impl Attention {
                 head_dim: config.stored_head_dim(),
                 rotary: if kind.rotates { config.rope.rotary } else { 0 },
                 slots_at: shape.slots_at,
-                angles_at: shape.angles_at,
+                angles_at: if config.rotates_locally(kind) {
+                    shape.local_angles_at
+                } else {
+                    shape.angles_at
+                },
                 norm: self.head_gains.is_some().then_some(HeadNorm {
                     width: config.head_dim,
                     eps: config.norm_eps,
+                    whole: config.family.head_norms == HeadNorms::Whole,
                 }),
                 kv,
                 profile: run.profile,
@@ -195,6 +253,7 @@ impl Attention {
                 head_dim: config.stored_head_dim(),
                 scale: config.score_scale(),
                 window: kind.window,
+                cap: config.caps.attention,
                 tiles: shape.tiles,
                 tiles_at: shape.tiles_at,
                 tile_tokens: shape.tile_tokens,
@@ -203,104 +262,37 @@ impl Attention {
             },
         );
         cache.put(layer, keys, values);
-        let extra = Product {
-            bias: self.out_bias.as_ref(),
-            residual: Some(x),
-            ..Default::default()
-        };
-        Ok(self.out.product(&attended, extra, run.profile))
+        let (norm, bias) = (self.post_norm.as_ref(), self.out_bias.as_ref());
+        Ok(product_onto(x, norm, &self.out, &attended, bias, run))
     }
 }
 
 impl FeedForward {
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of a layer, named at the one call"
-    )]
-    pub(crate) fn new(
-        norm: Norm,
-        gate_up: Matrix,
-        gate_up_bias: Option<Tensor<1>>,
-        down: Matrix,
-        down_bias: Option<Tensor<1>>,
-        width: usize,
-        activation: Activation,
-        fused: bool,
-    ) -> Self {
-        Self {
-            norm,
-            gate_up,
-            gate_up_bias,
-            down,
-            down_bias,
-            width,
-            activation: GateKind(activation),
-            fused,
-        }
-    }
-
-    fn forward(&self, x: &Tensor<2>, run: &Run<'_>) -> Tensor<2> {
+    /// What comes of `x`, added to `residual`.
+    fn forward(&self, x: &Tensor<2>, residual: &Tensor<2>, run: &Run<'_>) -> Tensor<2> {
         let activation = self.activation.0;
-        let gated = if self.fused {
-            let extra = Product {
-                gate: Some(activation),
-                ..Default::default()
-            };
-            self.norm.then(&self.gate_up, x, extra, run)
-        } else {
-            let bias = self.gate_up_bias.as_ref();
-            let halves = self.norm.then(
-                &self.gate_up,
-                x,
-                Product {
-                    bias,
-                    ..Default::default()
-                },
-                run,
-            );
+        let extra = Product {
+            bias: self.gate_up_bias.as_ref(),
+            gate: matches!(self.gate, Gate::Inside).then_some(activation),
+            activation: matches!(self.gate, Gate::None).then_some(activation),
+            ..Default::default()
+        };
+        let mut own = product_in(self.norm.as_ref(), &self.gate_up, x, extra, run);
+        if let Gate::After = self.gate {
             let params = GluParams {
                 width: self.width,
                 offset: self.gate_up.rows() / 2,
                 activation,
                 profile: run.profile,
             };
-            ops::glu(halves, params)
-        };
-        let extra = Product {
-            bias: self.down_bias.as_ref(),
-            residual: Some(x),
-            ..Default::default()
-        };
-        self.down.product(&gated, extra, run.profile)
-    }
-}
-
-impl Layer {
-    pub(crate) fn new(attention: Attention, feed_forward: FeedForward) -> Self {
-        Self {
-            attention,
-            feed_forward,
+            own = ops::glu(own, params);
         }
+        let (norm, bias) = (self.post_norm.as_ref(), self.down_bias.as_ref());
+        product_onto(residual, norm, &self.down, &own, bias, run)
     }
 }
 
 impl Decoder {
-    pub(crate) fn new(
-        embedding: Matrix,
-        layers: Vec<Layer>,
-        norm: Norm,
-        head: Option<Matrix>,
-        scale: f32,
-    ) -> Self {
-        Self {
-            embedding,
-            layers,
-            norm,
-            head,
-            scale,
-        }
-    }
-
     /// The logits of the step's rows, `[rows][stride]`, `None` where it wants no row; keys and
     /// values go to the cache.
     pub(crate) fn logits(
@@ -317,22 +309,32 @@ impl Decoder {
             step,
             profile,
         };
+        let (tokens, at) = (shape.tokens, shape.tokens_at);
         let mut x = self
             .embedding
-            .gather(step, shape.tokens, shape.tokens_at, self.scale, profile)
-            .ok_or_else(|| ModelError::Contradiction {
-                what: "the embedding table is empty".into(),
-            })?;
+            .gather(step, tokens, at, self.scale, None, profile);
+        if let Some(positions) = &self.positions {
+            let at = shape.positions_at;
+            x = positions.gather(step, tokens, at, 1.0, x, profile);
+        }
+        let mut x = x.ok_or_else(|| ModelError::Contradiction {
+            what: "the embedding table is empty".into(),
+        })?;
         for (index, layer) in self.layers.iter().enumerate() {
-            x = layer.attention.forward(&x, index, cache, &run)?;
-            x = layer.feed_forward.forward(&x, &run);
+            let attended = layer.attention.forward(&x, index, cache, &run)?;
+            let input = if config.parallel { &x } else { &attended };
+            x = layer.feed_forward.forward(input, &attended, &run);
         }
         if shape.rows == 0 {
             return Ok(None);
         }
         let last = self.norm.rows(&x, shape.rows, shape.rows_at, &run);
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        Ok(Some(head.product(&last, Product::default(), profile)))
+        let extra = Product {
+            cap: config.caps.logits,
+            ..Default::default()
+        };
+        Ok(Some(head.product(&last, extra, profile)))
     }
 
     /// Every matrix, for sizes and layouts.
@@ -348,6 +350,7 @@ impl Decoder {
                 ]
             })
             .chain(std::iter::once(&self.embedding))
+            .chain(&self.positions)
             .chain(&self.head)
     }
 }

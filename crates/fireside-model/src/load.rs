@@ -67,8 +67,9 @@ pub fn describe_gguf<S: ByteSource>(file: &WeightFile<S>) -> Result<Description,
     let gguf = file.gguf().ok_or_else(|| ModelError::Contradiction {
         what: "the file is not a gguf file".into(),
     })?;
-    let has_head = file.contains(&Naming::Gguf.tensor(Part::Head, 0, "weight"));
-    let mut config = DecoderConfig::from_gguf(gguf, has_head)?;
+    let mut config = DecoderConfig::from_gguf(gguf)?;
+    let head = Naming::Gguf.tensors(config.family, Part::Head, 0, "weight");
+    config.tied = !head.iter().any(|name| file.contains(name));
     if file.contains("rope_freqs.weight") {
         let divisors: Vec<f64> = file
             .read_f32("rope_freqs.weight")?
@@ -230,10 +231,13 @@ pub fn describe_folder(files: &FolderFiles) -> Result<Description, ModelError> {
     })
 }
 
-/// Every token that the tokenizer can give must have a row in the embedding table; the table
-/// may be larger, models pad it.
+/// Every token that text becomes must have a row in the embedding table; the table may be larger, models pad
+/// it. Special tokens of what a model cannot do (images, for one) may lie past it: a prompt that names one is
+/// refused.
 fn check_vocabulary(tokenizer: &Tokenizer, config: &DecoderConfig) -> Result<(), ModelError> {
-    if tokenizer.vocab_size() > config.vocab {
+    let past = config.vocab..tokenizer.vocab_size();
+    let mut past = past.map(|id| u32::try_from(id).unwrap_or(u32::MAX));
+    if past.any(|id| !tokenizer.is_special(id)) {
         return Err(ModelError::Vocabulary {
             tokenizer: tokenizer.vocab_size(),
             model: config.vocab,

@@ -45,6 +45,10 @@ pub struct Product<'a> {
     pub residual: Option<&'a Tensor<2>>,
     /// Rows are gate and up halves: multiply the activated gate with the up half.
     pub gate: Option<Activation>,
+    /// A function of the result, after the bias.
+    pub activation: Option<Activation>,
+    /// A soft cap on the result.
+    pub cap: Option<f32>,
 }
 
 impl Matrix {
@@ -165,6 +169,8 @@ impl Matrix {
                     rows_out,
                     glu: extra.gate.map(|activation| (self.rows / 2, activation)),
                     norm: extra.norm.map(|(_, width, eps)| (width, eps)),
+                    activation: extra.activation,
+                    cap: extra.cap,
                     profile,
                 },
             ));
@@ -172,16 +178,17 @@ impl Matrix {
         out.unwrap_or_else(|| Tensor::zeros([tokens, y_stride], &x.device()))
     }
 
-    /// The rows of the step's tokens, `[tokens][stride]`.
+    /// The rows of the step's tokens, `[tokens][stride]`, added to `out` where it is given.
     pub fn gather(
         &self,
         step: &Tensor<1, Int>,
         tokens: usize,
         tokens_at: usize,
         scale: f32,
+        mut out: Option<Tensor<2>>,
         profile: Profile,
     ) -> Option<Tensor<2>> {
-        let mut out = None;
+        let add = out.is_some();
         for part in &self.parts {
             out = Some(ops::embed(
                 &part.planes(),
@@ -193,6 +200,7 @@ impl Matrix {
                     tokens_at,
                     first: part.shape.offset,
                     scale,
+                    add,
                     profile,
                 },
             ));

@@ -11,6 +11,8 @@ use crate::error::ModelError;
 #[derive(Debug, Clone)]
 pub(crate) struct RowSource {
     pub(crate) tensor: String,
+    /// The tensor's columns are the rows.
+    pub(crate) transposed: bool,
     pub(crate) order: RowOrder,
 }
 
@@ -24,11 +26,11 @@ pub(crate) enum RowOrder {
 }
 
 impl RowOrder {
-    /// The same order among rows `first .. first + rows` of a larger tensor.
-    pub(crate) fn within(self, first: usize, rows: usize) -> Self {
+    /// The same order of `rows` rows in a larger tensor, where row `r` of them is row `place(r)`.
+    pub(crate) fn map(self, rows: usize, place: impl Fn(usize) -> usize) -> Self {
         Self::Chosen(match self {
-            Self::Plain => (first..first + rows).map(Some).collect(),
-            Self::Chosen(own) => own.into_iter().map(|row| Some(row? + first)).collect(),
+            Self::Plain => (0..rows).map(|row| Some(place(row))).collect(),
+            Self::Chosen(own) => own.into_iter().map(|row| row.map(&place)).collect(),
         })
     }
 
@@ -45,16 +47,14 @@ impl RowOrder {
 }
 
 impl RowSource {
-    pub(crate) fn plain(tensor: String) -> Self {
-        Self {
-            tensor,
-            order: RowOrder::Plain,
-        }
+    /// Rows of the whole tensor.
+    pub(crate) fn tensor_rows(&self, info: &TensorInfo) -> usize {
+        info.shape[usize::from(self.transposed)]
     }
 
     fn rows(&self, info: &TensorInfo) -> usize {
         match &self.order {
-            RowOrder::Plain => info.shape[0],
+            RowOrder::Plain => self.tensor_rows(info),
             RowOrder::Chosen(rows) => rows.len(),
         }
     }
@@ -204,7 +204,19 @@ impl Packer<'_> {
         first: usize,
         planes: &mut Planes,
     ) -> Result<(), ModelError> {
-        let row_bytes = bytes.len() / info.shape[0].max(1);
+        let rows = source.tensor_rows(info).max(1);
+        let row_bytes = bytes.len() / rows;
+        // Of a transposed tensor, a row's elements from all over it.
+        let size = row_bytes / self.width.max(1);
+        if source.transposed && quant_traits(info.dtype).is_some() {
+            return Err(ModelError::Contradiction {
+                what: format!(
+                    "tensor {:?} is transposed and quantized; floats would do",
+                    info.name
+                ),
+            });
+        }
+        let mut gathered = Vec::with_capacity(row_bytes);
         let mut values = vec![0.0f32; self.width];
         let mut moved = vec![0.0f32; self.columns.map_or(0, <[_]>::len)];
         for index in range {
@@ -213,7 +225,16 @@ impl Packer<'_> {
                 RowOrder::Chosen(rows) => rows[index - base],
             };
             let Some(from) = from else { continue };
-            let row = &bytes[from * row_bytes..][..row_bytes];
+            let row = if source.transposed {
+                gathered.clear();
+                for column in 0..self.width {
+                    let at = (column * rows + from) * size;
+                    gathered.extend_from_slice(&bytes[at..at + size]);
+                }
+                &gathered
+            } else {
+                &bytes[from * row_bytes..][..row_bytes]
+            };
             let to = index - first;
             if planes.layout.scale_group() > 0 {
                 unpack_row(info.dtype, row, |at, block| {

@@ -4,6 +4,7 @@ use fireside_kernels::params::{BLOCK, NO_ROW, NO_TARGET, SELECT_SETTINGS};
 
 use crate::config::DecoderConfig;
 use crate::error::ModelError;
+use crate::rope::Rope;
 use crate::step::Step;
 
 /// Queries (tokens times heads of a group) that one attention workgroup serves in prefill.
@@ -27,6 +28,8 @@ pub(crate) struct Shape {
     pub(crate) tokens: usize,
     pub(crate) tokens_at: usize,
     pub(crate) slots_at: usize,
+    /// The tokens' positions, where the model has learned ones; else the same as the tokens.
+    pub(crate) positions_at: usize,
     /// The numbers 0 to `tokens`, for norms over all rows.
     pub(crate) identity_at: usize,
     /// Wanted rows.
@@ -37,6 +40,8 @@ pub(crate) struct Shape {
     pub(crate) tile_tokens: usize,
     pub(crate) settings_at: usize,
     pub(crate) angles_at: usize,
+    /// Those of layers with a rotary embedding of their own; the same where there are none.
+    pub(crate) local_angles_at: usize,
     /// Room for adjustments: a power of two, or zero; those past the step's own have no row.
     pub(crate) adjustments: usize,
     pub(crate) adjustments_at: usize,
@@ -85,6 +90,14 @@ impl Plan {
                 }),
             );
         }
+        let mut positions_at = tokens_at;
+        if config.family.learned_positions {
+            positions_at = words.len();
+            for chunk in &step.chunks {
+                let end = chunk.start + chunk.tokens.len();
+                words.extend((chunk.start..end).map(|position| position as u32));
+            }
+        }
         let identity_at = words.len();
         words.extend(0..tokens as u32);
 
@@ -110,14 +123,17 @@ impl Plan {
             words.extend(settings);
         }
 
-        let angles_at = words.len();
-        let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        for chunk in &step.chunks {
-            config
-                .rope
-                .angles(chunk.start, chunk.tokens.len(), &mut cos, &mut sin);
-        }
-        words.extend(cos.iter().chain(&sin).map(|v| v.to_bits()));
+        let mut angles = |rope: &Rope| {
+            let at = words.len();
+            let (mut cos, mut sin) = (Vec::new(), Vec::new());
+            for chunk in &step.chunks {
+                rope.angles(chunk.start, chunk.tokens.len(), &mut cos, &mut sin);
+            }
+            words.extend(cos.iter().chain(&sin).map(|v| v.to_bits()));
+            at
+        };
+        let angles_at = angles(&config.rope);
+        let local_angles_at = config.local_rope.as_ref().map_or(angles_at, angles);
 
         let tiles_at = words.len();
         let tiles = step
@@ -156,6 +172,7 @@ impl Plan {
             tokens,
             tokens_at,
             slots_at,
+            positions_at,
             identity_at,
             rows,
             rows_at,
@@ -164,6 +181,7 @@ impl Plan {
             tile_tokens,
             settings_at,
             angles_at,
+            local_angles_at,
             adjustments,
             adjustments_at,
             candidates: selections().map(|s| s.candidates).max().unwrap_or(0),

@@ -4,7 +4,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData};
 use fireside_kernels::counters::Counters;
 use fireside_kernels::device::{ComputeDevice, PowerPreference, read_floats, read_words};
 use fireside_kernels::layout::{Block, Layout, Planes, padded};
-use fireside_kernels::ops::{self, LinearExtras, PlaneTensors};
+use fireside_kernels::ops::{self, LinearExtras, NormExtras, PlaneTensors};
 use fireside_kernels::params::{
     Activation, AdjustParams, AttentionParams, BLOCK, EmbedParams, GluParams, KvDtype,
     LinearParams, MatrixShape, NormParams, Profile, RopeParams, SelectParams,
@@ -167,6 +167,8 @@ impl Smoke<'_> {
                     rows_out: rows,
                     glu: None,
                     norm: None,
+                    activation: None,
+                    cap: None,
                     profile: self.device.profile(),
                 };
                 let mut expected = vec![0.0; tokens * rows];
@@ -204,6 +206,7 @@ impl Smoke<'_> {
             tokens_at: 0,
             first: 0,
             scale: 1.0,
+            add: false,
             profile,
         };
         let mut expected = vec![0.0; 3 * columns];
@@ -222,10 +225,24 @@ impl Smoke<'_> {
         };
         let gain = numbers(columns, 5);
         let mut normed = vec![0.0; 3 * columns];
-        twin::rms_norm(&expected, &gain, &step, &norm, &mut normed);
-        let y = ops::rms_norm(&x, &self.device.floats(gain)?, &words, norm);
+        let bias = numbers(columns, 6);
+        twin::norm(
+            &expected,
+            &gain,
+            &step,
+            Some(&bias),
+            Some(&expected),
+            &norm,
+            &mut normed,
+        );
+        let bias = self.device.floats(bias)?;
+        let extras = NormExtras {
+            bias: Some(&bias),
+            residual: Some(&x),
+        };
+        let y = ops::norm(&x, &self.device.floats(gain)?, &words, extras, norm);
         let actual = read_floats(y).await?;
-        self.compare(format!("rms_norm, {shapes}"), &actual, &normed);
+        self.compare(format!("norm, {shapes}"), &actual, &normed);
         Ok(())
     }
 
@@ -265,6 +282,7 @@ impl Smoke<'_> {
                 head_dim,
                 scale: 0.2,
                 window: 0,
+                cap: None,
                 tiles,
                 tiles_at,
                 tile_tokens: 4,
@@ -390,12 +408,12 @@ async fn launch_time(device: &ComputeDevice) -> Result<f64, Failure> {
         rows_at: 0,
         profile: device.profile(),
     };
-    let warm = ops::rms_norm(&start, &gain, &words, params());
+    let warm = ops::norm(&start, &gain, &words, NormExtras::default(), params());
     read_floats(warm).await?;
     let timer = web_time::Instant::now();
     let mut x = start;
     for _ in 0..LAUNCHES {
-        x = ops::rms_norm(&x, &gain, &words, params());
+        x = ops::norm(&x, &gain, &words, NormExtras::default(), params());
     }
     let spent = timer.elapsed();
     read_floats(x).await?;

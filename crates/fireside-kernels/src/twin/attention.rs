@@ -3,6 +3,7 @@
 use half::f16;
 
 use super::for_each_chunk;
+use super::linear::soft_cap;
 use crate::layout::padded;
 use crate::params::{AttentionParams, BLOCK, KvDtype, RopeParams};
 
@@ -55,14 +56,26 @@ pub fn rope_kv(
     q_out: &mut [f32],
 ) {
     let dim = params.head_dim;
-    let normed = |head: &[f32], kind: usize| -> Vec<f32> {
+    // Heads `first .. first + count` of a token, normed; `kind` is 0 for queries and 1 for keys.
+    let normed = |row: &[f32], first: usize, count: usize, kind: usize| -> Vec<f32> {
+        let heads = &row[first * dim..][..count * dim];
         let (Some(norm), Some(gains)) = (params.norm, gains) else {
-            return head.to_vec();
+            return heads.to_vec();
         };
-        let squares: f32 = head.iter().map(|v| v * v).sum();
-        let scale = 1.0 / (squares / norm.width as f32 + norm.eps).sqrt();
-        let own = &gains[kind * dim..][..dim];
-        head.iter().zip(own).map(|(v, g)| v * scale * g).collect()
+        let scale = |of: &[f32], count: usize| -> f32 {
+            let squares: f32 = of.iter().map(|v| v * v).sum();
+            1.0 / (squares / (count * norm.width) as f32 + norm.eps).sqrt()
+        };
+        let whole = scale(heads, count);
+        let mut all = Vec::with_capacity(heads.len());
+        for (h, head) in heads.chunks_exact(dim).enumerate() {
+            let (scale, gains) = match norm.whole {
+                true => (whole, &gains[(first + h) * dim..][..dim]),
+                false => (scale(head, 1), &gains[kind * dim..][..dim]),
+            };
+            all.extend(head.iter().zip(gains).map(|(v, g)| v * scale * g));
+        }
+        all
     };
     let half = params.rotary / 2;
     let stride = padded((params.heads + 2 * params.kv_heads) * dim);
@@ -84,19 +97,20 @@ pub fn rope_kv(
                 head[d] * cos + head[d - 1] * sin
             }
         };
-        for h in 0..params.heads {
-            let head = normed(&row[h * dim..][..dim], 0);
+        let queries = normed(row, 0, params.heads, 0);
+        for (h, head) in queries.chunks_exact(dim).enumerate() {
             for d in 0..dim {
-                q_out[t * q_stride + h * dim + d] = rotate(&head, d);
+                q_out[t * q_stride + h * dim + d] = rotate(head, d);
             }
         }
+        let new_keys = normed(row, params.heads, params.kv_heads, 1);
         let slot = step[params.slots_at + t] as usize;
         for h in 0..params.kv_heads {
-            let key = normed(&row[(params.heads + h) * dim..][..dim], 1);
+            let key = &new_keys[h * dim..][..dim];
             let value = &row[(params.heads + params.kv_heads + h) * dim..][..dim];
             for (d, own) in value.iter().enumerate() {
                 let at = kv_index(true, slot, h, params.kv_heads, dim, d);
-                store(keys, params.kv, at, rotate(&key, d));
+                store(keys, params.kv, at, rotate(key, d));
                 let at = kv_index(false, slot, h, params.kv_heads, dim, d);
                 store(values, params.kv, at, *own);
             }
@@ -147,6 +161,9 @@ pub fn attention(
                         sum += v * load(keys, params.kv, at);
                     }
                     *score = sum * params.scale;
+                    if let Some(cap) = params.cap {
+                        *score = soft_cap(*score, cap);
+                    }
                 }
                 let top = scores.iter().copied().fold(f32::MIN, f32::max);
                 let mut total = 0.0;

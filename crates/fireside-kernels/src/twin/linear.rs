@@ -96,6 +96,11 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum()
 }
 
+/// What keeps scores and logits between `-cap` and `cap`.
+pub(super) fn soft_cap(v: f32, cap: f32) -> f32 {
+    cap * (v / cap).tanh()
+}
+
 /// The gate functions of `activation.wgsl`.
 pub(super) fn activate(v: f32, kind: Activation) -> f32 {
     match kind {
@@ -139,24 +144,46 @@ pub fn embed(planes: &PlanesView<'_>, step: &[u32], params: &EmbedParams, out: &
             continue;
         };
         if own < params.table.rows {
+            let before = params.add.then(|| row.to_vec());
             unpack_row(planes, own, row);
             row.iter_mut().for_each(|v| *v *= params.scale);
+            for (v, before) in row.iter_mut().zip(before.iter().flatten()) {
+                *v += before;
+            }
         }
     }
 }
 
-/// Twin of `rms_norm.wgsl`; `out` is `[rows][stride]`.
-pub fn rms_norm(x: &[f32], gain: &[f32], step: &[u32], params: &NormParams, out: &mut [f32]) {
+/// Twin of `rms_norm.wgsl`, centred where there is a bias; `residual` and `out` are `[rows][stride]`.
+pub fn norm(
+    x: &[f32],
+    gain: &[f32],
+    step: &[u32],
+    bias: Option<&[f32]>,
+    residual: Option<&[f32]>,
+    params: &NormParams,
+    out: &mut [f32],
+) {
     let stride = padded(params.width);
     for (i, row) in out.chunks_exact_mut(stride).enumerate() {
         let source = step[params.rows_at + i] as usize * stride;
-        normalize(
-            &x[source..source + stride],
-            gain,
-            params.width,
-            params.eps,
-            row,
-        );
+        let x = &x[source..source + stride];
+        match bias {
+            None => normalize(x, gain, params.width, params.eps, row),
+            Some(bias) => {
+                let mean = x.iter().map(|v| f64::from(*v)).sum::<f64>() / params.width as f64;
+                let mut centred = x.to_vec();
+                for v in &mut centred[..params.width] {
+                    *v -= mean as f32;
+                }
+                normalize(&centred, gain, params.width, params.eps, row);
+                row.iter_mut().zip(bias).for_each(|(v, b)| *v += b);
+            }
+        }
+        if let Some(residual) = residual {
+            let own = &residual[i * stride..][..stride];
+            row.iter_mut().zip(own).for_each(|(v, r)| *v += r);
+        }
     }
 }
 
@@ -219,10 +246,13 @@ pub fn linear(
             if let Some(bias) = bias {
                 value += bias[column];
             }
+            if let Some(activation) = params.activation {
+                value = activate(value, activation);
+            }
             if let Some(residual) = residual {
                 value += residual[t * params.y_stride + column];
             }
-            y[column] = value;
+            y[column] = params.cap.map_or(value, |cap| soft_cap(value, cap));
         }
     }
 }

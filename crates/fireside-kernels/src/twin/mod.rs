@@ -8,7 +8,7 @@ mod linear;
 mod select;
 
 pub use attention::{attention, kv_index, rope_kv};
-pub use linear::{PlanesView, embed, glu, linear, rms_norm, unpack_row};
+pub use linear::{PlanesView, embed, glu, linear, norm, unpack_row};
 pub use select::{adjust_logits, gumbel, select};
 
 use crate::layout::Planes;

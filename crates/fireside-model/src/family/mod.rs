@@ -4,13 +4,20 @@
 //! none of them. What models of a family differ in stands in their files; what a family's files leave
 //! unsaid stands here.
 
+mod gemma;
+mod gemma2;
+mod gemma3;
+mod gpt2;
+mod gpt_neox;
 mod granite;
 mod llama;
 mod mistral;
+mod olmo2;
 mod phi3;
 mod qwen2;
 mod qwen3;
 mod smollm3;
+mod starcoder2;
 
 use fireside_kernels::params::Activation;
 
@@ -29,15 +36,100 @@ pub struct Family {
     /// instead of the halves of a head as its safetensors do.
     pub gguf_pairs_neighbours: bool,
     /// The gate where the file does not say.
-    pub gguf_activation: Activation,
+    pub activation: Activation,
+    /// A config.json that says `gelu` means the tanh form.
+    pub gelu_is_tanh: bool,
     /// Whether the head is the embedding table where config.json does not say.
     pub tied_by_default: bool,
-    /// Query, key and value rows stand in one tensor, and gate and up rows in another.
-    pub fused: bool,
-    /// Each query and key head is normed before it rotates.
-    pub head_norms: bool,
+    /// Whether query, key and value rows stand in one tensor, and gate and up rows in another.
+    pub fused: Fused,
+    /// The feed-forward layer has a gate.
+    pub gated: bool,
+    /// Attention and feed-forward layer see the same, and both are added, where the file does not say.
+    pub parallel: bool,
+    /// Norms are layer norms, with biases.
+    pub layer_norms: bool,
+    /// What is added to a norm's mean square where the file does not say.
+    pub eps: f64,
+    /// The feed-forward layer is so many times as wide as the residual stream where the file does not say.
+    pub widens: Option<usize>,
+    /// Fields of config.json that have other names than the usual ones, which come first.
+    pub fields: &'static [(&'static str, &'static str)],
+    /// The share of a head that rotates where the file does not say.
+    pub rotary_share: f64,
+    /// A table of learned positions is added to embeddings.
+    pub learned_positions: bool,
+    /// Safetensors have the matrices of layers transposed.
+    pub transposed: bool,
+    /// What may stand before the names of transformers' modules.
+    pub roots: &'static [&'static str],
+    /// What stands before the number of a layer.
+    pub layers: &'static str,
+    /// Modules of transformers that have other names than Llama's; of several for a part any may be there.
+    pub modules: &'static [(Part, &'static str)],
+    /// Where the norms of a layer stand.
+    pub norms: NormPlaces,
+    /// Safetensors hold the gains of norms less one; GGUF files hold them whole.
+    pub gains_less_one: bool,
+    /// How queries and keys are normed before they rotate.
+    pub head_norms: HeadNorms,
     /// One layer in so many has no rotary embedding, the last of them, where the file does not say.
     pub rotates_but_every: Option<usize>,
+    /// One layer in so many has no window, the last of them, where the file does not say.
+    pub windows_but_every: Option<usize>,
+    /// The base of the rotary embedding where the file does not say.
+    pub theta: f64,
+    /// Layers with a window have a rotary embedding of their own; its base where the file does not say.
+    pub local_theta: Option<f64>,
+    /// Embeddings are multiplied by the square root of the hidden size where the file does not say.
+    pub scales_embeddings: bool,
+    /// Scores of a model with so many layers are divided by the square root of hidden size over heads, which
+    /// its GGUF files do not say.
+    pub gguf_wide_scores: Option<usize>,
+    /// Bounds of scores and logits where the file does not say.
+    pub caps: Caps,
+}
+
+/// How the rows of several projections stand in one tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fused {
+    /// They do not.
+    No,
+    /// One part after the other.
+    PartByPart,
+    /// A head of each part, then the next head of each; in GGUF files one part after the other.
+    HeadByHead,
+}
+
+/// Where the norms of a layer stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormPlaces {
+    /// Before attention and before the feed-forward layer.
+    Before,
+    /// Before and after each of the two.
+    Around,
+    /// After each of the two, before its result is added to the residual stream.
+    After,
+}
+
+/// How queries and keys are normed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadNorms {
+    /// Not at all.
+    None,
+    /// Each head by itself.
+    Each,
+    /// All query heads as one, and all key heads.
+    Whole,
+}
+
+/// Soft caps: a value `v` becomes `cap * tanh(v / cap)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Caps {
+    /// On the scores of attention.
+    pub attention: Option<f32>,
+    /// On logits.
+    pub logits: Option<f32>,
 }
 
 impl Family {
@@ -47,11 +139,35 @@ impl Family {
         model_types: &["llama"],
         gguf_architectures: &["llama"],
         gguf_pairs_neighbours: true,
-        gguf_activation: Activation::Silu,
+        activation: Activation::Silu,
+        gelu_is_tanh: false,
         tied_by_default: false,
-        fused: false,
-        head_norms: false,
+        fused: Fused::No,
+        gated: true,
+        parallel: false,
+        layer_norms: false,
+        eps: 1e-6,
+        widens: None,
+        fields: &[],
+        rotary_share: 1.0,
+        learned_positions: false,
+        transposed: false,
+        roots: &["model."],
+        layers: "layers",
+        modules: &[],
+        norms: NormPlaces::Before,
+        gains_less_one: false,
+        head_norms: HeadNorms::None,
         rotates_but_every: None,
+        windows_but_every: None,
+        theta: 10_000.0,
+        local_theta: None,
+        scales_embeddings: false,
+        gguf_wide_scores: None,
+        caps: Caps {
+            attention: None,
+            logits: None,
+        },
     };
 }
 
@@ -64,6 +180,13 @@ pub const FAMILIES: &[Family] = &[
     phi3::FAMILY,
     smollm3::FAMILY,
     granite::FAMILY,
+    gemma::FAMILY,
+    gemma2::FAMILY,
+    gemma3::FAMILY,
+    olmo2::FAMILY,
+    starcoder2::FAMILY,
+    gpt_neox::FAMILY,
+    gpt2::FAMILY,
 ];
 
 fn known(names: impl Fn(&Family) -> &'static [&'static str]) -> String {
@@ -109,6 +232,8 @@ pub fn by_gguf_architecture(name: &str) -> Result<&'static Family, ModelError> {
 pub enum Part {
     /// Embedding table.
     Embedding,
+    /// Table of learned positions.
+    Positions,
     /// Norm before the head.
     FinalNorm,
     /// The head.
@@ -135,10 +260,16 @@ pub enum Part {
     QueryKeyValue,
     /// Gate and up projections in one.
     GateUp,
-    /// Norm of each query head.
+    /// Norm of queries.
     QueryNorm,
-    /// Norm of each key head.
+    /// Norm of keys.
     KeyNorm,
+    /// Norm after attention.
+    AttentionPostNorm,
+    /// Norm before the feed-forward layer, where there are others after.
+    FeedForwardPreNorm,
+    /// Norm after the feed-forward layer.
+    FeedForwardPostNorm,
 }
 
 /// How the tensors of a file are called.
@@ -151,47 +282,88 @@ pub enum Naming {
 }
 
 impl Naming {
-    /// The name of a part's weight or bias; `layer` counts for the parts of a layer.
-    pub fn tensor(self, part: Part, layer: usize, kind: &str) -> String {
-        let (global, name) = match (self, part) {
-            (Self::HuggingFace, Part::Embedding) => (true, "model.embed_tokens"),
-            (Self::HuggingFace, Part::FinalNorm) => (true, "model.norm"),
-            (Self::HuggingFace, Part::Head) => (true, "lm_head"),
-            (Self::HuggingFace, Part::AttentionNorm) => (false, "input_layernorm"),
-            (Self::HuggingFace, Part::Query) => (false, "self_attn.q_proj"),
-            (Self::HuggingFace, Part::Key) => (false, "self_attn.k_proj"),
-            (Self::HuggingFace, Part::Value) => (false, "self_attn.v_proj"),
-            (Self::HuggingFace, Part::AttentionOut) => (false, "self_attn.o_proj"),
-            (Self::HuggingFace, Part::FeedForwardNorm) => (false, "post_attention_layernorm"),
-            (Self::HuggingFace, Part::Gate) => (false, "mlp.gate_proj"),
-            (Self::HuggingFace, Part::Up) => (false, "mlp.up_proj"),
-            (Self::HuggingFace, Part::Down) => (false, "mlp.down_proj"),
-            (Self::HuggingFace, Part::QueryKeyValue) => (false, "self_attn.qkv_proj"),
-            (Self::HuggingFace, Part::GateUp) => (false, "mlp.gate_up_proj"),
-            (Self::HuggingFace, Part::QueryNorm) => (false, "self_attn.q_norm"),
-            (Self::HuggingFace, Part::KeyNorm) => (false, "self_attn.k_norm"),
-            (Self::Gguf, Part::Embedding) => (true, "token_embd"),
-            (Self::Gguf, Part::FinalNorm) => (true, "output_norm"),
-            (Self::Gguf, Part::Head) => (true, "output"),
-            (Self::Gguf, Part::AttentionNorm) => (false, "attn_norm"),
-            (Self::Gguf, Part::Query) => (false, "attn_q"),
-            (Self::Gguf, Part::Key) => (false, "attn_k"),
-            (Self::Gguf, Part::Value) => (false, "attn_v"),
-            (Self::Gguf, Part::AttentionOut) => (false, "attn_output"),
-            (Self::Gguf, Part::FeedForwardNorm) => (false, "ffn_norm"),
-            (Self::Gguf, Part::Gate) => (false, "ffn_gate"),
-            (Self::Gguf, Part::Up) => (false, "ffn_up"),
-            (Self::Gguf, Part::Down) => (false, "ffn_down"),
-            (Self::Gguf, Part::QueryKeyValue) => (false, "attn_qkv"),
-            // The up tensor has the gate's rows first.
-            (Self::Gguf, Part::GateUp) => (false, "ffn_up"),
-            (Self::Gguf, Part::QueryNorm) => (false, "attn_q_norm"),
-            (Self::Gguf, Part::KeyNorm) => (false, "attn_k_norm"),
+    /// The names that a part's weight or bias may have, the usual one first; `layer` counts for the parts of a
+    /// layer.
+    pub fn tensors(self, family: &Family, part: Part, layer: usize, kind: &str) -> Vec<String> {
+        let global = matches!(
+            part,
+            Part::Embedding | Part::Positions | Part::FinalNorm | Part::Head
+        );
+        if self == Self::Gguf {
+            let name = part.gguf();
+            return vec![match global {
+                true => format!("{name}.{kind}"),
+                false => format!("blk.{layer}.{name}.{kind}"),
+            }];
+        }
+        let own = family.modules.iter().filter(|(own, _)| *own == part);
+        let mut names: Vec<&str> = own.map(|(_, name)| *name).collect();
+        if names.is_empty() {
+            names.push(part.module());
+        }
+        if part == Part::Head {
+            return names.iter().map(|name| format!("{name}.{kind}")).collect();
+        }
+        let layers = family.layers;
+        let under = |root: &&str| -> Vec<String> {
+            let full = |name: &&str| match global {
+                true => format!("{root}{name}.{kind}"),
+                false => format!("{root}{layers}.{layer}.{name}.{kind}"),
+            };
+            names.iter().map(full).collect()
         };
-        match (self, global) {
-            (_, true) => format!("{name}.{kind}"),
-            (Self::HuggingFace, false) => format!("model.layers.{layer}.{name}.{kind}"),
-            (Self::Gguf, false) => format!("blk.{layer}.{name}.{kind}"),
+        family.roots.iter().flat_map(under).collect()
+    }
+}
+
+impl Part {
+    /// The module of transformers.
+    fn module(self) -> &'static str {
+        match self {
+            Self::Embedding => "embed_tokens",
+            Self::Positions => "embed_positions",
+            Self::FinalNorm => "norm",
+            Self::Head => "lm_head",
+            Self::AttentionNorm => "input_layernorm",
+            Self::Query => "self_attn.q_proj",
+            Self::Key => "self_attn.k_proj",
+            Self::Value => "self_attn.v_proj",
+            Self::AttentionOut => "self_attn.o_proj",
+            Self::FeedForwardNorm | Self::AttentionPostNorm => "post_attention_layernorm",
+            Self::Gate => "mlp.gate_proj",
+            Self::Up => "mlp.up_proj",
+            Self::Down => "mlp.down_proj",
+            Self::QueryKeyValue => "self_attn.qkv_proj",
+            Self::GateUp => "mlp.gate_up_proj",
+            Self::QueryNorm => "self_attn.q_norm",
+            Self::KeyNorm => "self_attn.k_norm",
+            Self::FeedForwardPreNorm => "pre_feedforward_layernorm",
+            Self::FeedForwardPostNorm => "post_feedforward_layernorm",
+        }
+    }
+
+    /// The name in llama.cpp's files.
+    fn gguf(self) -> &'static str {
+        match self {
+            Self::Embedding => "token_embd",
+            Self::Positions => "position_embd",
+            Self::FinalNorm => "output_norm",
+            Self::Head => "output",
+            Self::AttentionNorm => "attn_norm",
+            Self::Query => "attn_q",
+            Self::Key => "attn_k",
+            Self::Value => "attn_v",
+            Self::AttentionOut => "attn_output",
+            Self::FeedForwardNorm | Self::FeedForwardPreNorm => "ffn_norm",
+            Self::Gate => "ffn_gate",
+            // Where gate and up are one tensor, the gate's rows come first.
+            Self::Up | Self::GateUp => "ffn_up",
+            Self::Down => "ffn_down",
+            Self::QueryKeyValue => "attn_qkv",
+            Self::QueryNorm => "attn_q_norm",
+            Self::KeyNorm => "attn_k_norm",
+            Self::AttentionPostNorm => "post_attention_norm",
+            Self::FeedForwardPostNorm => "post_ffw_norm",
         }
     }
 }

@@ -1,15 +1,17 @@
 //! Every kernel against its twin: a table of awkward shapes, in each profile the adapter can run.
 
+mod attention;
+#[path = "../common/mod.rs"]
 mod common;
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use common::{Numbers, close, on_each_profile, planes, upload};
 use fireside_kernels::device::{ComputeDevice, read_floats, read_words};
 use fireside_kernels::layout::{Block, Layout, Planes, padded};
-use fireside_kernels::ops::{self, LinearExtras};
+use fireside_kernels::ops::{self, LinearExtras, NormExtras};
 use fireside_kernels::params::{
-    Activation, AdjustParams, AttentionParams, BLOCK, EmbedParams, GluParams, HeadNorm, KvDtype,
-    LinearParams, MatrixShape, NO_TARGET, NormParams, RopeParams, SELECT_SETTINGS, SelectParams,
+    Activation, AdjustParams, EmbedParams, GluParams, LinearParams, MatrixShape, NO_TARGET,
+    NormParams, SELECT_SETTINGS, SelectParams,
 };
 use fireside_kernels::selection::Selection;
 use fireside_kernels::twin;
@@ -55,6 +57,8 @@ struct Product {
     glu: Option<Activation>,
     bias: bool,
     residual: bool,
+    activation: Option<Activation>,
+    cap: Option<f32>,
 }
 
 fn check_linear(
@@ -64,11 +68,13 @@ fn check_linear(
     product: Product,
 ) {
     let name = format!(
-        "{layout:?} {rows}x{columns}, {tokens} tokens, norm {}, gate {:?}, bias {}, residual {}, {:?}",
+        "{layout:?} {rows}x{columns}, {tokens} tokens, norm {}, gate {:?}, bias {}, residual {}, {:?}, cap {:?}, {:?}",
         product.norm,
         product.glu,
         product.bias,
         product.residual,
+        product.activation,
+        product.cap,
         device.profile()
     );
     let numbers = &mut Numbers::new((rows * 31 + columns * 7 + tokens) as u64);
@@ -103,6 +109,8 @@ fn check_linear(
         rows_out: padded(rows),
         glu: product.glu.map(|activation| (half, activation)),
         norm: product.norm.then_some((columns, 1e-5)),
+        activation: product.activation,
+        cap: product.cap,
         profile: device.profile(),
     };
 
@@ -223,6 +231,35 @@ fn norm_gate_bias_and_residual_equal_their_twin() {
 }
 
 #[test]
+fn capped_and_activated_products_equal_their_twin() {
+    let test = "capped_and_activated_products_equal_their_twin";
+    on_each_profile(test, |device| {
+        for (activation, tokens) in [
+            (Activation::Gelu, 1),
+            (Activation::GeluTanh, 3),
+            (Activation::Relu, 7),
+            (Activation::Gelu, 20),
+        ] {
+            let product = Product {
+                activation: Some(activation),
+                bias: true,
+                ..Default::default()
+            };
+            check_linear(device, Layout::Q4, [101, 67, tokens], product);
+        }
+        for layout in [Layout::Q8, Layout::Q8Group, Layout::BF16] {
+            for (tokens, cap) in [(1, 0.5), (3, 30.0), (7, 2.0), (20, 4.0)] {
+                let product = Product {
+                    cap: Some(cap),
+                    ..Default::default()
+                };
+                check_linear(device, layout, [101, 67, tokens], product);
+            }
+        }
+    });
+}
+
+#[test]
 fn a_vocabulary_sized_product_equals_its_twin() {
     on_each_profile("a_vocabulary_sized_product_equals_its_twin", |device| {
         check_linear(device, Layout::Q8, [49152, 64, 1], Product::default());
@@ -261,6 +298,8 @@ fn a_matrix_in_parts_fills_one_result() {
                 },
                 glu: None,
                 norm: None,
+                activation: None,
+                cap: None,
                 profile: device.profile(),
             };
             twin::linear(&part.view(), &x, None, None, None, &params, &mut expected);
@@ -298,6 +337,7 @@ fn embedding_rows_equal_the_unpacked_table() {
                     tokens_at: 2,
                     first: 0,
                     scale: 1.0,
+                    add: false,
                     profile: device.profile(),
                 };
                 let mut expected = vec![0.0; 5 * padded(columns)];
@@ -320,49 +360,67 @@ fn embedding_rows_equal_the_unpacked_table() {
 }
 
 #[test]
-fn a_table_in_shards_serves_every_token() {
-    on_each_profile("a_table_in_shards_serves_every_token", |device| {
+fn a_table_in_shards_serves_every_token_and_is_added() {
+    let test = "a_table_in_shards_serves_every_token_and_is_added";
+    on_each_profile(test, |device| {
         let numbers = &mut Numbers::new(3);
         let shards = [
             planes(Layout::Q8, 64, 32, numbers),
             planes(Layout::Q8, 30, 32, numbers),
         ];
         let step = vec![63, 64, 0, 93];
-        let mut expected = vec![0.0; 4 * 32];
-        let mut actual = None;
-        for (index, shard) in shards.iter().enumerate() {
-            let params = EmbedParams {
-                table: MatrixShape {
-                    layout: Layout::Q8,
-                    rows: shard.rows,
-                    columns: 32,
-                },
-                tokens: 4,
-                tokens_at: 0,
-                first: index * 64,
-                scale: 2.0,
-                profile: device.profile(),
-            };
-            twin::embed(&shard.view(), &step, &params, &mut expected);
-            actual = Some(ops::embed(
-                &upload(shard, device),
-                &device.words(step.clone()).unwrap(),
-                actual,
-                params,
-            ));
+        let before = activations(4, 32, numbers);
+        for add in [false, true] {
+            let mut expected = before.clone();
+            let mut actual = add.then(|| matrix(before.clone(), 32, device));
+            for (index, shard) in shards.iter().enumerate() {
+                let params = EmbedParams {
+                    table: MatrixShape {
+                        layout: Layout::Q8,
+                        rows: shard.rows,
+                        columns: 32,
+                    },
+                    tokens: 4,
+                    tokens_at: 0,
+                    first: index * 64,
+                    scale: 2.0,
+                    add,
+                    profile: device.profile(),
+                };
+                twin::embed(&shard.view(), &step, &params, &mut expected);
+                actual = Some(ops::embed(
+                    &upload(shard, device),
+                    &device.words(step.clone()).unwrap(),
+                    actual,
+                    params,
+                ));
+            }
+            close("shards", &floats(actual.unwrap()), &expected, 1e-6);
         }
-        close("shards", &floats(actual.unwrap()), &expected, 1e-6);
     });
 }
 
 #[test]
-fn norms_of_chosen_rows_equal_their_twin() {
-    on_each_profile("norms_of_chosen_rows_equal_their_twin", |device| {
-        for width in [1, 31, 64, 576, 1000] {
+fn norms_of_chosen_rows_equal_their_twin_and_are_added() {
+    let test = "norms_of_chosen_rows_equal_their_twin_and_are_added";
+    on_each_profile(test, |device| {
+        for (width, centred, added) in [1, 31, 64, 576, 1000].into_iter().flat_map(|width| {
+            [(false, false), (false, true), (true, false), (true, true)].map(|(c, a)| (width, c, a))
+        }) {
             let numbers = &mut Numbers::new(width as u64);
-            let x = activations(6, width, numbers);
-            let mut gain = numbers.floats(padded(width));
-            gain[width..].fill(0.0);
+            let stride = padded(width);
+            // Far from zero, which a layer norm takes away.
+            let mut x = activations(6, width, numbers);
+            if centred {
+                x.iter_mut().filter(|v| **v != 0.0).for_each(|v| *v += 5.0);
+            }
+            let mut vector = || {
+                let mut all = numbers.floats(stride);
+                all[width..].fill(0.0);
+                all
+            };
+            let (gain, bias) = (vector(), centred.then(&mut vector));
+            let residual = added.then(|| activations(3, width, numbers));
             let step = vec![7, 5, 0, 3];
             let params = NormParams {
                 width,
@@ -371,16 +429,30 @@ fn norms_of_chosen_rows_equal_their_twin() {
                 rows_at: 1,
                 profile: device.profile(),
             };
-            let mut expected = vec![0.0; 3 * padded(width)];
-            twin::rms_norm(&x, &gain, &step, &params, &mut expected);
-            let actual = ops::rms_norm(
-                &matrix(x, padded(width), device),
+            let mut expected = vec![0.0; 3 * stride];
+            twin::norm(
+                &x,
+                &gain,
+                &step,
+                bias.as_deref(),
+                residual.as_deref(),
+                &params,
+                &mut expected,
+            );
+            let bias = bias.map(|bias| device.floats(bias).unwrap());
+            let residual = residual.map(|residual| matrix(residual, stride, device));
+            let actual = ops::norm(
+                &matrix(x, stride, device),
                 &device.floats(gain).unwrap(),
                 &device.words(step).unwrap(),
+                NormExtras {
+                    bias: bias.as_ref(),
+                    residual: residual.as_ref(),
+                },
                 params,
             );
             close(
-                &format!("width {width}"),
+                &format!("width {width}, centred {centred}, added {added}"),
                 &floats(actual),
                 &expected,
                 FUNCTION_TOLERANCE,
@@ -419,239 +491,6 @@ fn gated_halves_equal_their_twin() {
                 &floats(actual),
                 &expected,
                 FUNCTION_TOLERANCE,
-            );
-        }
-    });
-}
-
-/// Sequences of a step: tokens already cached, tokens of this step.
-type Sequences = &'static [(usize, usize)];
-
-/// Runs rope and attention over sequences whose blocks lie scattered in the cache, on the
-/// device and on the twins, and compares queries, cache and result.
-fn check_attention(
-    device: &ComputeDevice,
-    heads: [usize; 3],
-    sequences: Sequences,
-    kv: KvDtype,
-    window: usize,
-    normed: bool,
-) {
-    let [heads, kv_heads, head_dim] = heads;
-    let name = format!(
-        "{heads}/{kv_heads} heads of {head_dim}, {sequences:?}, {kv:?}, window {window}, normed {normed}, {:?}",
-        device.profile()
-    );
-    let numbers = &mut Numbers::new((heads * head_dim) as u64);
-    let rotary = head_dim / 4 * 2;
-    let tile_tokens = if sequences.iter().any(|(_, n)| *n > 1) {
-        (12 / (heads / kv_heads)).max(1)
-    } else {
-        1
-    };
-    let tokens: usize = sequences.iter().map(|(_, n)| n).sum();
-    let blocks: usize = sequences.iter().map(|(c, n)| (c + n).div_ceil(BLOCK)).sum();
-
-    // Step buffer: slots, angles, tiles, tables; block numbers count down across the cache.
-    let mut next = blocks as u32;
-    let tables: Vec<Vec<u32>> = sequences
-        .iter()
-        .map(|(c, n)| {
-            (0..(c + n).div_ceil(BLOCK))
-                .map(|_| {
-                    next -= 1;
-                    next
-                })
-                .collect()
-        })
-        .collect();
-    let mut step = Vec::new();
-    for ((cached, new), table) in sequences.iter().zip(&tables) {
-        step.extend(
-            (*cached..cached + new).map(|p| table[p / BLOCK] * BLOCK as u32 + (p % BLOCK) as u32),
-        );
-    }
-    let angles_at = step.len();
-    let angles: Vec<f32> = (0..tokens * rotary / 2)
-        .map(|_| numbers.float() * 3.0)
-        .collect();
-    step.extend(angles.iter().map(|a| a.cos().to_bits()));
-    step.extend(angles.iter().map(|a| a.sin().to_bits()));
-    let tiles_at = step.len();
-    let tiles: usize = sequences.iter().map(|(_, n)| n.div_ceil(tile_tokens)).sum();
-    let mut table_at = tiles_at + tiles * 4;
-    let mut first = 0;
-    for ((cached, new), table) in sequences.iter().zip(&tables) {
-        for offset in (0..*new).step_by(tile_tokens) {
-            let count = tile_tokens.min(new - offset);
-            step.extend([first + offset, count, table_at, cached + offset].map(|n| n as u32));
-        }
-        first += new;
-        table_at += table.len();
-    }
-    step.extend(tables.iter().flatten());
-
-    let elements = blocks * BLOCK * kv_heads * head_dim;
-    let cache = |numbers: &mut Numbers| -> Vec<u32> {
-        match kv {
-            KvDtype::F32 => (0..elements).map(|_| numbers.float().to_bits()).collect(),
-            KvDtype::F16 => (0..elements / 2)
-                .map(|_| {
-                    let mut half = || u32::from(half::f16::from_f32(numbers.float()).to_bits());
-                    half() | half() << 16
-                })
-                .collect(),
-        }
-    };
-    let (mut keys, mut values) = (cache(numbers), cache(numbers));
-    let width = (heads + 2 * kv_heads) * head_dim;
-    let qkv = activations(tokens, width, numbers);
-    let rope = RopeParams {
-        tokens,
-        heads,
-        kv_heads,
-        head_dim,
-        rotary,
-        slots_at: 0,
-        angles_at,
-        norm: normed.then_some(HeadNorm {
-            width: head_dim,
-            eps: 1e-5,
-        }),
-        kv,
-        profile: device.profile(),
-    };
-    let gains = normed.then(|| numbers.floats(2 * head_dim));
-    let attention = AttentionParams {
-        heads,
-        kv_heads,
-        head_dim,
-        scale: 1.0 / (head_dim as f32).sqrt(),
-        window,
-        tiles,
-        tiles_at,
-        tile_tokens,
-        kv,
-        profile: device.profile(),
-    };
-
-    let step_tensor = device.words(step.clone()).unwrap();
-    let (q, device_keys, device_values) = ops::rope_kv(
-        matrix(qkv.clone(), padded(width), device),
-        device.words(keys.clone()).unwrap(),
-        device.words(values.clone()).unwrap(),
-        &step_tensor,
-        gains
-            .as_ref()
-            .map(|gains| device.floats(gains.clone()).unwrap())
-            .as_ref(),
-        rope.clone(),
-    );
-    let attended = ops::attention(
-        q.clone(),
-        &device_keys,
-        &device_values,
-        &step_tensor,
-        attention.clone(),
-    );
-
-    let stride = padded(heads * head_dim);
-    let mut expected_q = vec![0.0; tokens * stride];
-    twin::rope_kv(
-        &qkv,
-        &mut keys,
-        &mut values,
-        &step,
-        gains.as_deref(),
-        &rope,
-        &mut expected_q,
-    );
-    // An inverse square root differs in its last bits.
-    let tolerance = if normed { 1e-5 } else { 1e-6 };
-    close(&format!("{name}: q"), &floats(q), &expected_q, tolerance);
-    let same = |what: &str, actual: Vec<u32>, expected: &[u32]| match kv {
-        KvDtype::F32 => {
-            let float = |w: &[u32]| w.iter().map(|b| f32::from_bits(*b)).collect::<Vec<_>>();
-            close(
-                &format!("{name}: {what}"),
-                &float(&actual),
-                &float(expected),
-                tolerance,
-            );
-        }
-        // A product may be rounded or fused; then a half may differ in its last bit.
-        KvDtype::F16 => {
-            let float = |w: &[u32]| {
-                w.iter()
-                    .flat_map(|b| [*b as u16, (*b >> 16) as u16])
-                    .map(|h| half::f16::from_bits(h).to_f32())
-                    .collect::<Vec<_>>()
-            };
-            close(
-                &format!("{name}: {what}"),
-                &float(&actual),
-                &float(expected),
-                1e-3,
-            );
-        }
-    };
-    let (device_keys, device_values) = (words(device_keys), words(device_values));
-    same("keys", device_keys.clone(), &keys);
-    same("values", device_values.clone(), &values);
-    let mut expected = vec![0.0; tokens * stride];
-    twin::attention(
-        &expected_q,
-        &device_keys,
-        &device_values,
-        &step,
-        &attention,
-        &mut expected,
-    );
-    close(
-        &format!("{name}: attention"),
-        &floats(attended),
-        &expected,
-        FUNCTION_TOLERANCE,
-    );
-}
-
-#[test]
-fn rope_and_attention_equal_their_twins() {
-    on_each_profile("rope_and_attention_equal_their_twins", |device| {
-        let shapes: &[[usize; 3]] = &[
-            [1, 1, 8],
-            [3, 3, 12],
-            [9, 3, 64],
-            [8, 1, 64],
-            [2, 1, 80],
-            [4, 2, 128],
-            [1, 1, 256],
-        ];
-        for heads in shapes {
-            for kv in [KvDtype::F32, KvDtype::F16] {
-                for normed in [false, true] {
-                    check_attention(device, *heads, &[(0, 1)], kv, 0, normed);
-                }
-                check_attention(device, *heads, &[(33, 1), (0, 1), (64, 1)], kv, 0, false);
-            }
-            check_attention(device, *heads, &[(0, 37)], KvDtype::F16, 0, true);
-            check_attention(
-                device,
-                *heads,
-                &[(31, 5), (100, 1), (0, 3)],
-                KvDtype::F16,
-                0,
-                false,
-            );
-        }
-        for window in [1, 5, 32, 40] {
-            check_attention(
-                device,
-                [4, 2, 32],
-                &[(70, 9), (3, 1)],
-                KvDtype::F16,
-                window,
-                false,
             );
         }
     });

@@ -1,86 +1,16 @@
-//! The shape of a decoder, read from config.json or from GGUF metadata.
+//! A config.json as a [`DecoderConfig`].
 
-use fireside_formats::Gguf;
 use fireside_kernels::params::Activation;
 use serde_json::Value;
 
+use super::{DecoderConfig, LayerKind, MAX_LAYERS, Scales, but, embedding_scale, long_attention};
 use crate::error::ModelError;
-use crate::family::{self, Family};
+use crate::family::{self, Caps, Family};
 use crate::rope::{Rope, RopeScaling};
 
-/// Everything about a decoder that is not a weight.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DecoderConfig {
-    /// The family: names and switches.
-    pub family: &'static Family,
-    /// Width of the residual stream.
-    pub hidden: usize,
-    /// Width of the feed-forward layer.
-    pub intermediate: usize,
-    /// Layers.
-    pub layers: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads.
-    pub kv_heads: usize,
-    /// Elements of a head.
-    pub head_dim: usize,
-    /// Tokens of the vocabulary.
-    pub vocab: usize,
-    /// Positions the model can attend to.
-    pub context: usize,
-    /// Added to the mean square of norms.
-    pub norm_eps: f32,
-    /// The gate of the feed-forward layer.
-    pub activation: Activation,
-    /// The rotary embedding.
-    pub rope: Rope,
-    /// The head is the embedding table.
-    pub tied: bool,
-    /// What differs from layer to layer, one for each.
-    pub kinds: Vec<LayerKind>,
-    /// Factors on what goes in, on, and out.
-    pub scales: Scales,
-}
-
-/// What differs from layer to layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LayerKind {
-    /// Positions that a query sees, its own included; 0 for all before it.
-    pub window: usize,
-    /// Queries and keys have a rotary embedding.
-    pub rotates: bool,
-}
-
-/// Factors of a decoder.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scales {
-    /// On embeddings.
-    pub embedding: f32,
-    /// On what a layer adds to the residual stream.
-    pub residual: f32,
-    /// On scores, in place of one over the square root of the head's size.
-    pub attention: Option<f32>,
-    /// Divides logits.
-    pub logits: f32,
-}
-
-impl Default for Scales {
-    fn default() -> Self {
-        Self {
-            embedding: 1.0,
-            residual: 1.0,
-            attention: None,
-            logits: 1.0,
-        }
-    }
-}
-
-/// Most layers of a decoder.
-const MAX_LAYERS: usize = 1 << 12;
-
-/// A JSON object whose fields are read with errors that name them.
-struct Fields<'a>(&'a Value);
+/// A JSON object whose fields are read with errors that name them, and the names that differ from the usual
+/// ones.
+struct Fields<'a>(&'a Value, &'static [(&'static str, &'static str)]);
 
 impl Fields<'_> {
     fn invalid(field: &str, found: &Value, wanted: &'static str) -> ModelError {
@@ -91,8 +21,19 @@ impl Fields<'_> {
         }
     }
 
+    /// What the file calls a field.
+    fn name<'f>(&self, field: &'f str) -> &'f str {
+        let own = self.1.iter().find(|(usual, _)| *usual == field);
+        own.map_or(field, |(_, own)| own)
+    }
+
+    /// Whether there is a field, null or not.
+    fn contains(&self, field: &str) -> bool {
+        self.0.get(self.name(field)).is_some()
+    }
+
     fn get(&self, field: &str) -> Option<&Value> {
-        self.0.get(field).filter(|v| !v.is_null())
+        self.0.get(self.name(field)).filter(|v| !v.is_null())
     }
 
     fn size(&self, field: &str) -> Result<Option<usize>, ModelError> {
@@ -108,7 +49,10 @@ impl Fields<'_> {
     }
 
     fn need(&self, field: &'static str) -> Result<usize, ModelError> {
-        self.size(field)?.ok_or(ModelError::ConfigMissing { field })
+        let missing = ModelError::ConfigMissing {
+            field: self.name(field),
+        };
+        self.size(field)?.ok_or(missing)
     }
 
     fn float(&self, field: &str) -> Result<Option<f64>, ModelError> {
@@ -189,46 +133,47 @@ impl DecoderConfig {
             file: "config.json",
             reason: e.to_string(),
         })?;
-        let fields = Fields(&json);
+        let fields = Fields(&json, &[]);
         let model_type = fields
             .text("model_type")?
             .ok_or(ModelError::ConfigMissing {
                 field: "model_type",
             })?;
         let family = family::by_model_type(model_type)?;
+        let fields = Fields(&json, family.fields);
         let hidden = fields.need("hidden_size")?;
         let heads = fields.need("num_attention_heads")?;
         let context = fields.need("max_position_embeddings")?;
         let head_dim = fields.size("head_dim")?.unwrap_or(hidden / heads);
-        let activation = match fields
-            .text("hidden_act")?
-            .or(fields.text("hidden_activation")?)
-            .unwrap_or("silu")
-        {
-            "silu" | "swish" => Activation::Silu,
-            "gelu" => Activation::Gelu,
-            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::GeluTanh,
-            "relu" => Activation::Relu,
-            other => {
+        let named = match fields.text("hidden_activation")? {
+            Some(named) => Some(named),
+            None => fields.text("hidden_act")?,
+        };
+        let activation = match named {
+            None => family.activation,
+            Some("silu" | "swish") => Activation::Silu,
+            Some("gelu") if !family.gelu_is_tanh => Activation::Gelu,
+            Some("gelu" | "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => Activation::GeluTanh,
+            Some("relu") => Activation::Relu,
+            Some(other) => {
                 return Err(ModelError::ConfigField {
-                    field: "hidden_act".into(),
+                    field: fields.name("hidden_act").into(),
                     found: other.into(),
                     wanted: "silu, gelu, gelu_pytorch_tanh or relu",
                 });
             }
         };
-        // transformers 5 keeps it with the rotary embedding's other parameters.
-        let nothing = Value::Null;
-        let nested = Fields(fields.get("rope_parameters").unwrap_or(&nothing));
-        let rotary_share = match nested.float("partial_rotary_factor")? {
-            Some(share) => share,
-            None => fields.float("partial_rotary_factor")?.unwrap_or(1.0),
-        };
-        let rope = rope_from_json(
-            &fields,
-            (head_dim as f64 * rotary_share) as usize & !1,
-            context,
-        )?;
+        for (field, usual) in [
+            ("use_bidirectional_attention", false),
+            ("scale_attn_by_inverse_layer_idx", false),
+            ("scale_attn_weights", true),
+        ] {
+            if let Some(found) = fields.flag(field)?.filter(|found| *found != usual) {
+                let wanted = if usual { "true" } else { "false" };
+                return Err(Fields::invalid(field, &Value::from(found), wanted));
+            }
+        }
+        let (rope, local_rope) = ropes_from_json(&fields, family, head_dim, context)?;
         // Dynamic scaling is what lets a model run past the length it was trained on.
         let context = match rope.scaling {
             RopeScaling::Dynamic { factor, .. } => (context as f64 * factor) as usize,
@@ -238,18 +183,30 @@ impl DecoderConfig {
         let config = Self {
             family,
             hidden,
-            intermediate: fields.need("intermediate_size")?,
+            intermediate: match (fields.size("intermediate_size")?, family.widens) {
+                (Some(width), _) => width,
+                (None, Some(times)) => hidden * times,
+                (None, None) => fields.need("intermediate_size")?,
+            },
             kinds: kinds_from_json(&fields, family, layers)?,
-            scales: scales_from_json(&fields)?,
+            scales: scales_from_json(&fields, family, hidden)?,
+            caps: Caps {
+                attention: cap_from_json(&fields, "attn_logit_softcapping", family.caps.attention)?,
+                logits: cap_from_json(&fields, "final_logit_softcapping", family.caps.logits)?,
+            },
             layers,
             heads,
             kv_heads: fields.size("num_key_value_heads")?.unwrap_or(heads),
             head_dim,
             vocab: fields.need("vocab_size")?,
             context,
-            norm_eps: fields.float("rms_norm_eps")?.unwrap_or(1e-6) as f32,
+            norm_eps: fields.float("rms_norm_eps")?.unwrap_or(family.eps) as f32,
+            parallel: fields
+                .flag("use_parallel_residual")?
+                .unwrap_or(family.parallel),
             activation,
             rope,
+            local_rope,
             tied: fields
                 .flag("tie_word_embeddings")?
                 .unwrap_or(family.tied_by_default),
@@ -257,210 +214,6 @@ impl DecoderConfig {
         config.check()?;
         Ok(config)
     }
-
-    /// Reads GGUF metadata. `has_head` tells whether the file has a head of its own.
-    ///
-    /// # Errors
-    ///
-    /// An unknown architecture (the known ones are named), a key that is missing or of another
-    /// type, sizes that contradict each other.
-    pub fn from_gguf(gguf: &Gguf, has_head: bool) -> Result<Self, ModelError> {
-        let arch = gguf.str("general.architecture")?;
-        let family = family::by_gguf_architecture(arch)?;
-        let key = |name: &str| format!("{arch}.{name}");
-        let size = |name: &str| -> Result<usize, ModelError> { Ok(gguf.u32(&key(name))? as usize) };
-        let layers = size("block_count")?;
-        let heads = size("attention.head_count")?;
-        let hidden = size("embedding_length")?;
-        let context = size("context_length")?;
-        let head_dim = match gguf.find::<u32>(&key("attention.key_length"))? {
-            Some(length) => length as usize,
-            None => hidden.checked_div(heads).unwrap_or(0),
-        };
-        let find = |name: &str| gguf.find::<f32>(&key(name));
-        let original = gguf
-            .find::<u32>(&key("rope.scaling.original_context_length"))?
-            .map_or(context as f64, f64::from);
-        let factor = match find("rope.scaling.factor")? {
-            Some(factor) => f64::from(factor),
-            None => find("rope.scale_linear")?.map_or(1.0, f64::from),
-        };
-        let scaling = match gguf.find::<&str>(&key("rope.scaling.type"))? {
-            None | Some("none") if factor == 1.0 || factor == 0.0 => RopeScaling::None,
-            // The divisors of long rope are tensors, which the loader reads.
-            Some("none" | "longrope") => RopeScaling::None,
-            None | Some("linear") => RopeScaling::Linear { factor },
-            Some("yarn") => RopeScaling::Yarn {
-                factor,
-                original,
-                beta_fast: find("rope.scaling.yarn_beta_fast")?.map_or(32.0, f64::from),
-                beta_slow: find("rope.scaling.yarn_beta_slow")?.map_or(1.0, f64::from),
-                attention: find("rope.scaling.attn_factor")?.map_or(1.0, f64::from)
-                    * (0.1 * factor.max(1.0).ln() + 1.0),
-                truncate: true,
-            },
-            Some(other) => {
-                return Err(ModelError::ConfigField {
-                    field: key("rope.scaling.type"),
-                    found: other.into(),
-                    wanted: "none, linear, yarn or longrope",
-                });
-            }
-        };
-        let window = gguf.find::<u32>(&key("attention.sliding_window"))?;
-        let window = window.map_or(0, |window| window as usize);
-        let vocab = match gguf.find::<u32>(&key("vocab_size"))? {
-            Some(vocab) => vocab as usize,
-            None => gguf.str_array("tokenizer.ggml.tokens")?.len(),
-        };
-        let config = Self {
-            family,
-            hidden,
-            intermediate: size("feed_forward_length")?,
-            layers,
-            kinds: (0..layers.min(MAX_LAYERS))
-                .map(|layer| LayerKind {
-                    window,
-                    rotates: rotates(family, layer),
-                })
-                .collect(),
-            scales: Scales {
-                embedding: find("embedding_scale")?.unwrap_or(1.0),
-                residual: find("residual_scale")?.unwrap_or(1.0),
-                attention: find("attention.scale")?,
-                logits: find("logit_scale")?.unwrap_or(1.0),
-            },
-            heads,
-            kv_heads: gguf
-                .find::<u32>(&key("attention.head_count_kv"))?
-                .map_or(heads, |v| v as usize),
-            head_dim,
-            vocab,
-            context,
-            norm_eps: gguf.f32(&key("attention.layer_norm_rms_epsilon"))?,
-            activation: family.gguf_activation,
-            rope: Rope {
-                theta: find("rope.freq_base")?.map_or(10000.0, f64::from),
-                rotary: gguf
-                    .find::<u32>(&key("rope.dimension_count"))?
-                    .map_or(head_dim, |v| v as usize),
-                scaling,
-            },
-            tied: !has_head,
-        };
-        config.check()?;
-        Ok(config)
-    }
-
-    /// Refuses sizes that contradict each other or that no device could hold.
-    fn check(&self) -> Result<(), ModelError> {
-        let wrong = |what: String| Err(ModelError::Contradiction { what });
-        let sizes = [
-            ("hidden size", self.hidden, 1 << 18),
-            ("intermediate size", self.intermediate, 1 << 20),
-            ("layer count", self.layers, MAX_LAYERS),
-            ("head count", self.heads, 1 << 12),
-            ("kv head count", self.kv_heads, 1 << 12),
-            ("head size", self.head_dim, 1 << 10),
-            ("vocabulary", self.vocab, 1 << 24),
-            ("context length", self.context, 1 << 28),
-        ];
-        for (what, value, most) in sizes {
-            if value == 0 || value > most {
-                return wrong(format!(
-                    "the {what} is {value}, it must be from 1 to {most}"
-                ));
-            }
-        }
-        if !self.heads.is_multiple_of(self.kv_heads) {
-            return wrong(format!(
-                "{} heads cannot share {} kv heads evenly",
-                self.heads, self.kv_heads
-            ));
-        }
-        if self.heads / self.kv_heads > 16 {
-            return wrong(format!(
-                "{} heads share one kv head, the kernels take at most 16",
-                self.heads / self.kv_heads
-            ));
-        }
-        if self.rope.rotary > self.head_dim || self.rope.rotary % 2 == 1 || self.rope.rotary < 2 {
-            return wrong(format!(
-                "{} rotary dimensions do not fit a head of {}: an even number from 2 up to it would",
-                self.rope.rotary, self.head_dim
-            ));
-        }
-        if self.kinds.len() != self.layers {
-            return wrong(format!(
-                "{} layers are described, the model has {}",
-                self.kinds.len(),
-                self.layers
-            ));
-        }
-        let scales = self.scales;
-        let attention = scales.attention.unwrap_or(1.0);
-        for (what, scale) in [
-            ("embedding multiplier", scales.embedding),
-            ("residual multiplier", scales.residual),
-            ("attention multiplier", attention),
-            ("logits scaling", scales.logits),
-        ] {
-            if !(scale > 0.0 && scale.is_finite()) {
-                return wrong(format!("the {what} is {scale}, it must be above zero"));
-            }
-        }
-        let theta = self.rope.theta;
-        if !(self.norm_eps.is_finite() && self.norm_eps >= 0.0 && theta > 1.0 && theta.is_finite())
-        {
-            return wrong("the norm epsilon or the rope base is out of range".into());
-        }
-        if let RopeScaling::Long {
-            original,
-            attention,
-            ..
-        } = self.rope.scaling
-            && !(original > 1.0 && attention > 0.0 && attention.is_finite())
-        {
-            return wrong(format!(
-                "long rope has a trained length of {original} and an attention factor of {attention}; \
-                 they must be above one and above zero"
-            ));
-        }
-        if let RopeScaling::Linear { factor } | RopeScaling::Yarn { factor, .. } = self.rope.scaling
-            && !(factor > 0.0 && factor.is_finite())
-        {
-            return wrong(format!(
-                "the rope scaling factor is {factor}, it must be above zero"
-            ));
-        }
-        Ok(())
-    }
-
-    /// What differs in a layer.
-    pub fn kind(&self, layer: usize) -> LayerKind {
-        self.kinds.get(layer).copied().unwrap_or(LayerKind {
-            window: 0,
-            rotates: true,
-        })
-    }
-
-    /// Factor on the scores of attention.
-    pub fn score_scale(&self) -> f32 {
-        let usual = 1.0 / (self.head_dim as f32).sqrt();
-        self.scales.attention.unwrap_or(usual)
-    }
-
-    /// Elements of a head as they are stored: a multiple of 4.
-    pub fn stored_head_dim(&self) -> usize {
-        self.head_dim.next_multiple_of(4)
-    }
-}
-
-/// Whether a layer has a rotary embedding where the file does not say.
-fn rotates(family: &Family, layer: usize) -> bool {
-    family
-        .rotates_but_every
-        .is_none_or(|every| !(layer + 1).is_multiple_of(every))
 }
 
 /// What differs from layer to layer: `layer_types` where it is there, else `sliding_window` with what
@@ -480,10 +233,18 @@ fn kinds_from_json(
         Some(false) => layers,
         Some(true) => fields.count("max_window_layers")?.unwrap_or(0),
     };
+    let every = match fields.size("sliding_window_pattern")? {
+        Some(every) => Some(every),
+        None => family.windows_but_every,
+    };
     let mut kinds: Vec<LayerKind> = (0..layers)
         .map(|layer| LayerKind {
-            window: if layer >= from { window } else { 0 },
-            rotates: rotates(family, layer),
+            window: if layer >= from && but(every, layer) {
+                window
+            } else {
+                0
+            },
+            rotates: but(family.rotates_but_every, layer),
         })
         .collect();
     if let Some(types) = fields.list("layer_types", layers)? {
@@ -509,29 +270,83 @@ fn kinds_from_json(
     Ok(kinds)
 }
 
-/// Granite's multipliers, which other families leave out.
-fn scales_from_json(fields: &Fields<'_>) -> Result<Scales, ModelError> {
+/// Granite's multipliers, which other families leave out, and Gemma's.
+fn scales_from_json(
+    fields: &Fields<'_>,
+    family: &Family,
+    hidden: usize,
+) -> Result<Scales, ModelError> {
     let scale = |field: &str| -> Result<Option<f32>, ModelError> {
         Ok(fields.float(field)?.map(|scale| scale as f32))
     };
+    let attention = match scale("query_pre_attn_scalar")? {
+        Some(width) => Some(1.0 / width.sqrt()),
+        None => scale("attention_multiplier")?,
+    };
     Ok(Scales {
-        embedding: scale("embedding_multiplier")?.unwrap_or(1.0),
+        embedding: scale("embedding_multiplier")?
+            .unwrap_or_else(|| embedding_scale(family, hidden)),
         residual: scale("residual_multiplier")?.unwrap_or(1.0),
-        attention: scale("attention_multiplier")?,
+        attention,
         logits: scale("logits_scaling")?.unwrap_or(1.0),
     })
 }
 
-/// The rotary embedding from `rope_parameters` (transformers 5) or `rope_theta` with
-/// `rope_scaling` (before).
-fn rope_from_json(fields: &Fields<'_>, rotary: usize, context: usize) -> Result<Rope, ModelError> {
-    let parameters = fields.get("rope_parameters").or(fields.get("rope_scaling"));
+/// A soft cap: the file's, none where it says so, or the family's where it does not say.
+fn cap_from_json(
+    fields: &Fields<'_>,
+    field: &str,
+    usual: Option<f32>,
+) -> Result<Option<f32>, ModelError> {
+    if !fields.contains(field) {
+        return Ok(usual);
+    }
+    Ok(fields.float(field)?.map(|cap| cap as f32))
+}
+
+/// The rotary embedding, and that of layers with a window where it is another. Their parameters stand in
+/// `rope_parameters` (transformers 5), for each type of layer where there are two, or in `rope_theta`,
+/// `rope_scaling` and `rope_local_base_freq` (before).
+fn ropes_from_json(
+    fields: &Fields<'_>,
+    family: &Family,
+    head_dim: usize,
+    context: usize,
+) -> Result<(Rope, Option<Rope>), ModelError> {
     let nothing = Value::Null;
-    let scaling = Fields(parameters.unwrap_or(&nothing));
-    let theta = match scaling.float("rope_theta")? {
-        Some(theta) => theta,
-        None => fields.float("rope_theta")?.unwrap_or(10000.0),
+    let parameters = fields.get("rope_parameters").or(fields.get("rope_scaling"));
+    let all = Fields(parameters.unwrap_or(&nothing), &[]);
+    let global = all.get("full_attention").map_or(all.0, |own| own);
+    let local = all.get("sliding_attention").unwrap_or(&nothing);
+    let (global, local) = (Fields(global, &[]), Fields(local, &[]));
+    let rotary_share = match global.float("partial_rotary_factor")? {
+        Some(share) => share,
+        None => fields
+            .float("partial_rotary_factor")?
+            .unwrap_or(family.rotary_share),
     };
+    let rotary = (head_dim as f64 * rotary_share) as usize & !1;
+    let theta = fields.float("rope_theta")?.unwrap_or(family.theta);
+    let rope = rope_from_json(fields, &global, theta, rotary, context)?;
+    let local = match family.local_theta {
+        None => None,
+        Some(usual) => {
+            let theta = fields.float("rope_local_base_freq")?.unwrap_or(usual);
+            Some(rope_from_json(fields, &local, theta, rotary, context)?)
+        }
+    };
+    Ok((rope, local))
+}
+
+/// A rotary embedding from its parameters; `theta` is the base where they do not say.
+fn rope_from_json(
+    fields: &Fields<'_>,
+    scaling: &Fields<'_>,
+    theta: f64,
+    rotary: usize,
+    context: usize,
+) -> Result<Rope, ModelError> {
+    let theta = scaling.float("rope_theta")?.unwrap_or(theta);
     let kind = scaling
         .text("rope_type")?
         .or(scaling.text("type")?)
@@ -634,15 +449,6 @@ fn rope_from_json(fields: &Fields<'_>, rotary: usize, context: usize) -> Result<
     })
 }
 
-/// The factor on attention of a context stretched by `stretch`, where no file says it.
-pub(crate) fn long_attention(stretch: f64, original: f64) -> f64 {
-    if stretch <= 1.0 {
-        1.0
-    } else {
-        (1.0 + stretch.ln() / original.ln()).sqrt()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -693,6 +499,120 @@ mod tests {
     }
 
     #[test]
+    fn windows_that_the_file_leaves_unsaid_are_the_familys_own() {
+        let gemma3 = |more: Value| {
+            let mut all = json!({ "model_type": "gemma3_text", "sliding_window": 7 });
+            for (key, value) in more.as_object().unwrap() {
+                all[key] = value.clone();
+            }
+            windows(all)
+        };
+        let six = gemma3(json!({ "num_hidden_layers": 6 }));
+        assert_eq!(six, [7, 7, 7, 7, 7, 0]);
+        let pattern = json!({ "sliding_window_pattern": 2 });
+        assert_eq!(gemma3(pattern), [7, 0, 7]);
+        assert_eq!(gemma3(json!({ "sliding_window": null })), [0, 0, 0]);
+        let gemma2 = json!({ "model_type": "gemma2", "sliding_window": 7 });
+        assert_eq!(windows(gemma2), [7, 0, 7]);
+    }
+
+    #[test]
+    fn a_cap_that_the_file_leaves_unsaid_is_the_familys_own_and_null_is_none() {
+        let caps = |more: Value| read(more).unwrap().caps;
+        assert_eq!(caps(json!({})).attention, None);
+        let own = caps(json!({ "model_type": "gemma2" }));
+        assert_eq!((own.attention, own.logits), (Some(50.0), Some(30.0)));
+        let said = caps(json!({
+            "model_type": "gemma2", "attn_logit_softcapping": null, "final_logit_softcapping": 4,
+        }));
+        assert_eq!((said.attention, said.logits), (None, Some(4.0)));
+    }
+
+    #[test]
+    fn gelu_is_the_tanh_form_in_the_first_gemma_only() {
+        let activation = |kind: &str, field: &str| {
+            let config = json!({ "model_type": kind, field: "gelu" });
+            read(config).unwrap().activation
+        };
+        assert_eq!(activation("gemma", "hidden_act"), Activation::GeluTanh);
+        assert_eq!(activation("gemma2", "hidden_activation"), Activation::Gelu);
+        assert_eq!(activation("llama", "hidden_act"), Activation::Gelu);
+    }
+
+    #[test]
+    fn models_of_other_names_are_read_as_the_family_that_they_say() {
+        let distill = json!({ "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192, "rope_type": "llama3" });
+        for (more, family, head_dim, window) in [
+            // Falcon 3 1B.
+            (
+                json!({ "model_type": "llama", "architectures": ["LlamaForCausalLM"], "head_dim": 256,
+                    "hidden_size": 2048, "intermediate_size": 8192, "num_attention_heads": 8,
+                    "num_key_value_heads": 4, "rope_theta": 1_000_042, "vocab_size": 131_072 }),
+                "llama",
+                256,
+                0,
+            ),
+            // DeepSeek-R1-Distill-Llama-8B.
+            (
+                json!({ "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 4096,
+                    "intermediate_size": 14336, "num_attention_heads": 32, "num_key_value_heads": 8,
+                    "rope_scaling": distill, "rope_theta": 500_000.0, "vocab_size": 128_256 }),
+                "llama",
+                128,
+                0,
+            ),
+            // DeepSeek-R1-Distill-Qwen-1.5B.
+            (
+                json!({ "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "hidden_size": 1536,
+                    "intermediate_size": 8960, "max_window_layers": 21, "num_attention_heads": 12,
+                    "num_key_value_heads": 2, "sliding_window": 4096, "use_mrope": false,
+                    "use_sliding_window": false, "vocab_size": 151_936 }),
+                "qwen2",
+                128,
+                0,
+            ),
+            // Ministral 8B.
+            (
+                json!({ "model_type": "mistral", "architectures": ["MistralForCausalLM"], "head_dim": 128,
+                    "hidden_size": 4096, "intermediate_size": 12288, "num_attention_heads": 32,
+                    "num_key_value_heads": 8, "rope_theta": 1e8, "sliding_window": 32768,
+                    "vocab_size": 131_072 }),
+                "mistral",
+                128,
+                32768,
+            ),
+            // OLMo 2 1B.
+            (
+                json!({ "model_type": "olmo2", "architectures": ["Olmo2ForCausalLM"], "hidden_size": 2048,
+                    "intermediate_size": 8192, "num_attention_heads": 16, "num_key_value_heads": 16,
+                    "rope_scaling": null, "rope_theta": 500_000, "vocab_size": 100_352 }),
+                "olmo2",
+                128,
+                0,
+            ),
+            // Gemma 3 270M.
+            (
+                json!({ "model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"],
+                    "_sliding_window_pattern": 6, "attn_logit_softcapping": null, "head_dim": 256,
+                    "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 640,
+                    "intermediate_size": 2048, "num_attention_heads": 4, "num_key_value_heads": 1,
+                    "query_pre_attn_scalar": 256, "rope_local_base_freq": 10000.0, "rope_scaling": null,
+                    "rope_theta": 1e6, "sliding_window": 512, "use_bidirectional_attention": false,
+                    "vocab_size": 262_144 }),
+                "gemma3",
+                256,
+                512,
+            ),
+        ] {
+            let config = read(more).unwrap();
+            assert_eq!(config.family.name, family);
+            assert_eq!(config.head_dim, head_dim, "{family}");
+            assert_eq!(config.kinds[0].window, window, "{family}");
+        }
+    }
+
+    #[test]
     fn a_part_of_a_head_rotates_where_either_spelling_says_so() {
         for more in [
             json!({ "partial_rotary_factor": 0.5 }),
@@ -714,6 +634,19 @@ mod tests {
             (json!({ "no_rope_layers": [1, 2, 1] }), "no_rope_layers"),
             (json!({ "num_hidden_layers": 100_000 }), "num_hidden_layers"),
             (json!({ "residual_multiplier": 0 }), "residual multiplier"),
+            (json!({ "attn_logit_softcapping": 0 }), "cap of scores"),
+            (
+                json!({ "use_bidirectional_attention": true }),
+                "use_bidirectional_attention",
+            ),
+            (
+                json!({ "model_type": "olmo2", "residual_multiplier": 0.5 }),
+                "residual multiplier",
+            ),
+            (
+                json!({ "model_type": "gemma3_text", "rope_local_base_freq": 0.5 }),
+                "rope base",
+            ),
             (
                 json!({
                     "original_max_position_embeddings": 1,
