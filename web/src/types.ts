@@ -108,6 +108,8 @@ export interface ChatRequest extends GenerationParameters {
   logprobs?: boolean | null;
   top_logprobs?: number | null;
   continue_final_message?: boolean | null;
+  /** Begin the answer as the template does; true unless `continue_final_message` is. */
+  add_generation_prompt?: boolean | null;
   chat_template_kwargs?: Record<string, unknown> | null;
 }
 
