@@ -64,7 +64,7 @@ fn check(path: &Path, dispatches: u64) -> Counters {
     let mut cost = |params: &GenerationParams, tokens: usize| {
         let params = GenerationParams {
             max_new_tokens: Some(tokens),
-            min_new_tokens: Some(tokens),
+            ignore_eos: Some(true),
             ..params.clone()
         };
         let before = Counters::now();

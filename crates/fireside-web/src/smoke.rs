@@ -212,7 +212,7 @@ impl Smoke<'_> {
         let mut expected = vec![0.0; 3 * columns];
         twin::embed(&planes.view(), &step, &embed, &mut expected);
         let words = self.device.words(step.clone())?;
-        let x = ops::embed(&tensors, &words, None, embed);
+        let x = ops::embed(&tensors, &words, None, embed.clone());
         let actual = read_floats(x.clone()).await?;
         self.compare(format!("embed, {shapes}"), &actual, &expected);
 
@@ -236,9 +236,11 @@ impl Smoke<'_> {
             &mut normed,
         );
         let bias = self.device.floats(bias)?;
+        // A buffer may be bound to be written once only.
+        let residual = ops::embed(&tensors, &words, None, embed);
         let extras = NormExtras {
             bias: Some(&bias),
-            residual: Some(&x),
+            residual: Some(&residual),
         };
         let y = ops::norm(&x, &self.device.floats(gain)?, &words, extras, norm);
         let actual = read_floats(y).await?;
