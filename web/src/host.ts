@@ -275,18 +275,18 @@ export class Host {
   }
 
   cancel(request: number): void {
-    for (const [inner, open] of this.#open) {
-      if (open.number !== request) continue;
-      open.cancelled = true;
-      this.#engine?.cancel(inner);
-    }
-    void this.#run();
+    this.#cancel((open) => open.number === request);
   }
 
   /** Cancels every request, those among them whose numbers are not known yet. */
   cancelAll(): void {
     for (const open of this.#coming) open.cancelled = true;
+    this.#cancel(() => true);
+  }
+
+  #cancel(which: (open: Open) => boolean): void {
     for (const [inner, open] of this.#open) {
+      if (!which(open)) continue;
       open.cancelled = true;
       this.#engine?.cancel(inner);
     }

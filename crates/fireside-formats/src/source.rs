@@ -77,6 +77,11 @@ pub trait TensorSource {
     /// Those of [`TensorSource::get`] and of the [`ByteSource`] underneath.
     fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>, FormatError>;
 
+    /// The description of a tensor of any type, carried ones included.
+    fn find(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors().iter().find(|info| info.name == name)
+    }
+
     /// The bytes of a tensor of any type, carried ones included.
     ///
     /// # Errors

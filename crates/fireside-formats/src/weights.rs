@@ -148,6 +148,12 @@ impl<S: ByteSource> WeightFile<S> {
     pub fn files(&self) -> &[(String, S)] {
         &self.files
     }
+}
+
+impl<S: ByteSource> TensorSource for WeightFile<S> {
+    fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
 
     fn find(&self, name: &str) -> Option<&TensorInfo> {
         let tensor = |index: &u32| self.tensors.get(*index as usize);
@@ -156,12 +162,6 @@ impl<S: ByteSource> WeightFile<S> {
             other.cmp(name)
         });
         tensor(self.by_name.get(found.ok()?)?)
-    }
-}
-
-impl<S: ByteSource> TensorSource for WeightFile<S> {
-    fn tensors(&self) -> &[TensorInfo] {
-        &self.tensors
     }
 
     fn get(&self, name: &str) -> Result<&TensorInfo, FormatError> {

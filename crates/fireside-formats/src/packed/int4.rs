@@ -1,9 +1,10 @@
 //! GPTQ's and AWQ's integers, as blocks of 32 inputs of one output.
 
+use std::borrow::Cow;
+
 use half::f16;
 
 use super::{Scheme, bad, find, floats};
-use crate::table::shown;
 use crate::{DType, FormatError, TensorInfo, TensorSource};
 
 /// The outputs whose weights lie in one word of AWQ, from its lowest 4 bits up.
@@ -242,15 +243,10 @@ impl Shape {
 }
 
 /// The bytes of a tensor of 32-bit integers.
-fn words_of<'s>(
-    source: &'s dyn TensorSource,
-    name: &str,
-) -> Result<std::borrow::Cow<'s, [u8]>, FormatError> {
+fn words_of<'s>(source: &'s dyn TensorSource, name: &str) -> Result<Cow<'s, [u8]>, FormatError> {
     let dtype = find(source, name)?.dtype;
     if dtype != DType::I32 {
-        let tensor = shown(name);
-        let reason = format!("it has type {dtype}; expected I32");
-        return Err(FormatError::BadPacked { tensor, reason });
+        return Err(bad(name, format!("it has type {dtype}; expected I32")));
     }
     source.raw(name)
 }

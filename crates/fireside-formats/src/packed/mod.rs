@@ -30,7 +30,8 @@ enum Whole {
 pub struct Packed<'a> {
     source: &'a dyn TensorSource,
     tensors: Vec<TensorInfo>,
-    whole: BTreeMap<String, Whole>,
+    /// Packed weights by name: where `tensors` has them, and how they are made.
+    whole: BTreeMap<String, (usize, Whole)>,
 }
 
 impl<'a> Packed<'a> {
@@ -61,7 +62,7 @@ impl<'a> Packed<'a> {
                     tensor: shown(&described.name),
                 });
             }
-            whole.insert(described.name.clone(), made);
+            whole.insert(described.name.clone(), (tensors.len(), made));
             tensors.push(described);
         }
         Ok(Self {
@@ -86,17 +87,15 @@ impl TensorSource for Packed<'_> {
     }
 
     fn get(&self, name: &str) -> Result<&TensorInfo, FormatError> {
-        if !self.whole.contains_key(name) {
-            return self.source.get(name);
+        let own = self.whole.get(name);
+        match own.and_then(|(index, _)| self.tensors.get(*index)) {
+            Some(info) => Ok(info),
+            None => self.source.get(name),
         }
-        let found = self.tensors.iter().find(|info| info.name == name);
-        found.ok_or_else(|| FormatError::MissingTensor {
-            tensor: shown(name),
-        })
     }
 
     fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>, FormatError> {
-        let Some(whole) = self.whole.get(name) else {
+        let Some((_, whole)) = self.whole.get(name) else {
             return self.source.bytes(name);
         };
         let bytes = match whole {
@@ -109,16 +108,15 @@ impl TensorSource for Packed<'_> {
     fn release(&self, name: &str) {
         match self.whole.get(name) {
             None => self.source.release(name),
-            Some(Whole::Integers(shape)) => shape.release(self.source),
-            Some(Whole::Floats { tensor, .. }) => self.source.release(tensor),
+            Some((_, Whole::Integers(shape))) => shape.release(self.source),
+            Some((_, Whole::Floats { tensor, .. })) => self.source.release(tensor),
         }
     }
 }
 
 /// The description of a tensor of any type.
 fn find<'s>(source: &'s dyn TensorSource, name: &str) -> Result<&'s TensorInfo, FormatError> {
-    let found = source.tensors().iter().find(|info| info.name == name);
-    found.ok_or_else(|| FormatError::MissingTensor {
+    source.find(name).ok_or_else(|| FormatError::MissingTensor {
         tensor: shown(name),
     })
 }
