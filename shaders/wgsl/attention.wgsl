@@ -1,12 +1,14 @@
-// Grouped-query attention over block tables, causal, for prefill and decode alike.
+// Grouped-query attention over block tables, for prefill and decode alike.
 //
 // Formula: out = softmax(scale * q K^T) V per head, over the positions up to the
-//   query's own (and within `window` of it, where a window is set); the running
-//   maximum and sum make one pass over the cache enough. With a `cap` above zero a
-//   score s counts as cap * tanh(s / cap).
+//   query's own (and within `window` of it, where a window is set), or where
+//   `ends_at` is set over all of the sequence; the running maximum and sum make one
+//   pass over the cache enough. With a `cap` above zero a score s counts as
+//   cap * tanh(s / cap).
 // Memory: q, out [T][q_stride] f32; keys and values per cache.wgsl; the step buffer
 //   holds tiles [tile][4] u32: first token, token count (<= TOKENS), where the
-//   sequence's block table starts in the step buffer, position of the first token.
+//   sequence's block table starts in the step buffer, position of the first token;
+//   and, where `ends_at` is set, [tile] u32: positions of the tile's sequence.
 // Workgroup: LANES lanes serve TOKENS tokens of one sequence times the GROUP heads
 //   that share a kv head, so each key and value is read once for all of them. For
 //   scores a lane owns BLOCK / LANES positions, for values its part of the head.
@@ -32,7 +34,7 @@ struct Params {
     scale: f32,
     window: u32,
     cap: f32,
-    pad: u32,
+    ends_at: u32,
 }
 @group(0) @binding(auto) var<uniform> p: Params;
 
@@ -42,6 +44,7 @@ const PARTS: u32 = (HEAD_QUADS + LANES - 1u) / LANES;
 const MASKED: f32 = -3.0e38;
 
 var<workgroup> tile: vec4<u32>;
+var<workgroup> end: u32;
 var<workgroup> scores: array<f32, QUERIES * BLOCK>;
 var<workgroup> weights: array<f32, QUERIES * BLOCK>;
 
@@ -50,6 +53,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (lane == 0u) {
         let at = p.tiles_at + group.x * 4u;
         tile = vec4<u32>(info[at], info[at + 1u], info[at + 2u], info[at + 3u]);
+        end = info[at + 3u] + info[at + 1u];
+        if (p.ends_at > 0u) {
+            end = info[p.ends_at + group.x];
+        }
     }
     // The loop over blocks has barriers, so its bounds must be uniform in the language's eyes.
     let own_tile = workgroupUniformLoad(&tile);
@@ -59,7 +66,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let start = own_tile.w;
     let kv = group.y;
     let q_quads = p.q_stride >> 2u;
-    let length = start + count;
+    let length = workgroupUniformLoad(&end);
     var begin = 0u;
     if (p.window > 0u && start + 1u > p.window) {
         begin = (start + 1u - p.window) / BLOCK;
@@ -101,7 +108,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
         }
         for (var i = 0u; i < QUERIES; i++) {
-            let own = start + min(i / GROUP, count - 1u);
+            var own = start + min(i / GROUP, count - 1u);
+            if (p.ends_at > 0u) {
+                own = length - 1u;
+            }
             for (var j = 0u; j < POSITIONS; j++) {
                 let position = b * BLOCK + lane + j * LANES;
                 let seen = position <= own && (p.window == 0u || position + p.window > own);

@@ -410,6 +410,7 @@ impl FiresideOps for CubeBackend {
                 params.scale.to_bits(),
                 word(params.window),
                 params.cap.unwrap_or(0.0).to_bits(),
+                word(params.ends_at.unwrap_or(0)),
             ],
         );
         out

@@ -261,7 +261,7 @@ pub fn rope_kv(
     )
 }
 
-/// Causal grouped-query attention over block tables: `[tokens][stride]`.
+/// Grouped-query attention over block tables, causal but for [`AttentionParams::ends_at`]: `[tokens][stride]`.
 pub fn attention(
     q: Tensor<2>,
     keys: &Tensor<1, Int>,

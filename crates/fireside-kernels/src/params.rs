@@ -195,6 +195,9 @@ pub struct AttentionParams {
     pub tiles_at: usize,
     /// Most tokens of a tile.
     pub tile_tokens: usize,
+    /// A query sees all of its sequence, not only what is before it: where the positions of each
+    /// tile's sequence are, a word each. Not together with a window.
+    pub ends_at: Option<usize>,
     /// Element type of the cache.
     pub kv: KvDtype,
     /// Kernel shapes.

@@ -47,7 +47,18 @@ impl Builder<'_> {
         } else {
             None
         };
-        advance(&[(Part::Embedding, 0), (Part::Positions, 0)])?;
+        let types = if config.types > 0 {
+            let table = self.plain(Part::Types, 0, config.types, config.hidden)?;
+            Some(self.matrix(&[table], config.hidden, None)?)
+        } else {
+            None
+        };
+        let embedding_norm = if config.family.encoder {
+            Some(self.norm(Part::EmbeddingNorm, 0, 1.0, 1.0)?)
+        } else {
+            None
+        };
+        advance(&[(Part::Embedding, 0), (Part::Positions, 0), (Part::Types, 0)])?;
         let mut layers = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
             layers.push(Layer {
@@ -66,13 +77,17 @@ impl Builder<'_> {
                 (Part::Down, layer),
             ])?;
         }
-        let norm = self.norm(
-            Part::FinalNorm,
-            0,
-            1.0 / config.scales.logits,
-            config.scales.residual,
-        )?;
-        let head = if config.tied {
+        let norm = if config.family.encoder {
+            None
+        } else {
+            Some(self.norm(
+                Part::FinalNorm,
+                0,
+                1.0 / config.scales.logits,
+                config.scales.residual,
+            )?)
+        };
+        let head = if config.tied || config.family.encoder {
             None
         } else {
             let rows = self.plain(Part::Head, 0, config.vocab, config.hidden)?;
@@ -86,6 +101,8 @@ impl Builder<'_> {
         Ok(Decoder {
             embedding,
             positions,
+            types,
+            embedding_norm,
             layers,
             norm,
             head,
@@ -169,7 +186,7 @@ impl Builder<'_> {
         let down_bias = self.biases(std::slice::from_ref(&down))?;
         let before = match config.family.norms {
             NormPlaces::Before => Part::FeedForwardNorm,
-            NormPlaces::Around | NormPlaces::After => Part::FeedForwardPreNorm,
+            NormPlaces::Around | NormPlaces::After | NormPlaces::Onto => Part::FeedForwardPreNorm,
         };
         let [norm, post_norm] = self.norms(before, Part::FeedForwardPostNorm, layer)?;
         Ok(FeedForward {
@@ -321,8 +338,8 @@ impl Builder<'_> {
     ) -> Result<[Option<Norm>; 2], ModelError> {
         let places = self.config.family.norms;
         let norm = |part, residual| self.norm(part, layer, 1.0, residual);
-        let before =
-            (places != NormPlaces::After).then(|| norm(before, self.config.scales.residual));
+        let first = matches!(places, NormPlaces::Before | NormPlaces::Around);
+        let before = first.then(|| norm(before, self.config.scales.residual));
         let after = (places != NormPlaces::Before).then(|| norm(after, 1.0));
         Ok([before.transpose()?, after.transpose()?])
     }

@@ -1,6 +1,6 @@
-//! The decoder as Burn modules: embedding, layers of attention and feed-forward, final norm, head.
+//! The model as Burn modules: embedding, layers of attention and feed-forward, final norm, head.
 //!
-//! Built once for all families; what differs between them is in the config and the matrices.
+//! Built once for all families, decoders and encoders; what differs between them is in the config and the matrices.
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
@@ -12,7 +12,7 @@ use fireside_kernels::params::{
 use crate::cache::KvCache;
 use crate::config::DecoderConfig;
 use crate::error::ModelError;
-use crate::family::HeadNorms;
+use crate::family::{HeadNorms, NormPlaces};
 use crate::matrix::{Matrix, Product};
 use crate::plan::Shape;
 
@@ -90,14 +90,19 @@ pub struct Layer {
     pub(crate) feed_forward: FeedForward,
 }
 
-/// A decoder-only language model.
+/// A decoder-only language model, or an encoder.
 #[derive(Module, Debug)]
 pub struct Decoder {
     pub(crate) embedding: Matrix,
     /// What is added to embeddings by position.
     pub(crate) positions: Option<Matrix>,
+    /// What is added to embeddings by token type.
+    pub(crate) types: Option<Matrix>,
+    /// On embeddings.
+    pub(crate) embedding_norm: Option<Norm>,
     pub(crate) layers: Vec<Layer>,
-    pub(crate) norm: Norm,
+    /// On the residual stream before the head; encoders have neither.
+    pub(crate) norm: Option<Norm>,
     /// `None` where the embedding table is the head.
     pub(crate) head: Option<Matrix>,
     /// Factor on embeddings.
@@ -144,6 +149,11 @@ impl Norm {
         ops::norm(x, &self.gain, run.step, extras, params)
     }
 
+    /// All rows of `x`, normed.
+    fn all(&self, x: &Tensor<2>, run: &Run<'_>) -> Tensor<2> {
+        self.rows(x, run.shape.tokens, run.shape.identity_at, run)
+    }
+
     /// The normed rows of `x`, added to those of `residual`.
     fn add(&self, x: &Tensor<2>, residual: &Tensor<2>, run: &Run<'_>) -> Tensor<2> {
         let params = self.params(run.shape.tokens, run.shape.identity_at, run);
@@ -171,11 +181,11 @@ fn product_in(
         let norm = Some((&norm.gain, norm.width, norm.eps));
         return matrix.product(x, Product { norm, ..extra }, run.profile);
     }
-    let normed = norm.rows(x, run.shape.tokens, run.shape.identity_at, run);
-    matrix.product(&normed, extra, run.profile)
+    matrix.product(&norm.all(x, run), extra, run.profile)
 }
 
-/// The residual stream `x` with a product added, which is normed first where there is a norm.
+/// The residual stream `x` with a product added; where there is a norm, the product is normed before, or
+/// the sum after.
 fn product_onto(
     x: &Tensor<2>,
     norm: Option<&Norm>,
@@ -184,14 +194,16 @@ fn product_onto(
     bias: Option<&Tensor<1>>,
     run: &Run<'_>,
 ) -> Tensor<2> {
+    let onto = run.config.family.norms == NormPlaces::Onto;
     let extra = Product {
         bias,
-        residual: norm.is_none().then_some(x),
+        residual: (norm.is_none() || onto).then_some(x),
         ..Default::default()
     };
     let product = matrix.product(own, extra, run.profile);
     match norm {
         None => product,
+        Some(norm) if onto => norm.all(&product, run),
         Some(norm) => norm.add(&product, x, run),
     }
 }
@@ -257,6 +269,7 @@ impl Attention {
                 tiles: shape.tiles,
                 tiles_at: shape.tiles_at,
                 tile_tokens: shape.tile_tokens,
+                ends_at: shape.ends_at,
                 kv,
                 profile: run.profile,
             },
@@ -293,9 +306,9 @@ impl FeedForward {
 }
 
 impl Decoder {
-    /// The logits of the step's rows, `[rows][stride]`, `None` where it wants no row; keys and
-    /// values go to the cache.
-    pub(crate) fn logits(
+    /// The hidden states after the last layer, `[rows][stride]`, of the step's rows, or where there is no
+    /// final norm of all its tokens; `None` where it wants no row. Keys and values go to the cache.
+    pub(crate) fn hidden(
         &self,
         config: &DecoderConfig,
         shape: &Shape,
@@ -317,9 +330,15 @@ impl Decoder {
             let at = shape.positions_at;
             x = positions.gather(step, tokens, at, 1.0, x, profile);
         }
+        if let Some(types) = &self.types {
+            x = types.gather(step, tokens, shape.types_at, 1.0, x, profile);
+        }
         let mut x = x.ok_or_else(|| ModelError::Contradiction {
             what: "the embedding table is empty".into(),
         })?;
+        if let Some(norm) = &self.embedding_norm {
+            x = norm.all(&x, &run);
+        }
         for (index, layer) in self.layers.iter().enumerate() {
             let attended = layer.attention.forward(&x, index, cache, &run)?;
             let input = if config.parallel { &x } else { &attended };
@@ -328,13 +347,25 @@ impl Decoder {
         if shape.rows == 0 {
             return Ok(None);
         }
-        let last = self.norm.rows(&x, shape.rows, shape.rows_at, &run);
+        Ok(Some(match &self.norm {
+            Some(norm) => norm.rows(&x, shape.rows, shape.rows_at, &run),
+            None => x,
+        }))
+    }
+
+    /// The logits of hidden states.
+    pub(crate) fn logits(
+        &self,
+        config: &DecoderConfig,
+        hidden: &Tensor<2>,
+        profile: Profile,
+    ) -> Tensor<2> {
         let head = self.head.as_ref().unwrap_or(&self.embedding);
         let extra = Product {
             cap: config.caps.logits,
             ..Default::default()
         };
-        Ok(Some(head.product(&last, extra, profile)))
+        head.product(hidden, extra, profile)
     }
 
     /// Every matrix, for sizes and layouts.
@@ -351,6 +382,7 @@ impl Decoder {
             })
             .chain(std::iter::once(&self.embedding))
             .chain(&self.positions)
+            .chain(&self.types)
             .chain(&self.head)
     }
 }

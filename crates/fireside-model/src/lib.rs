@@ -2,7 +2,7 @@
 //!
 //! [`load`] reads config, tokenizer and template, packs and uploads the weights tensor by tensor,
 //! and gives a [`Model`] that runs [`step::Step`]s: flat batches of token chunks whose keys and
-//! values go to a paged [`KvCache`]. A decoder family is one entry in [`family::FAMILIES`].
+//! values go to a paged [`KvCache`]. A family, of decoders or encoders, is one entry in [`family::FAMILIES`].
 //!
 //! The model knows tensors and nothing of requests.
 
@@ -10,6 +10,7 @@ mod build;
 mod cache;
 pub mod config;
 pub mod decoder;
+pub mod embedding;
 mod error;
 pub mod family;
 pub mod load;
@@ -27,6 +28,7 @@ pub mod step;
 pub use build::OnProgress;
 pub use cache::KvCache;
 pub use config::DecoderConfig;
+pub use embedding::{Embedding, Pooling};
 pub use error::ModelError;
 pub use family::Naming;
 pub use fireside_kernels::check;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::build::{Builder, OnProgress};
 use crate::config::{DecoderConfig, long_attention};
+use crate::embedding::{Embedding, EmbeddingFiles};
 use crate::error::ModelError;
 use crate::family::{Naming, Part};
 use crate::model::Model;
@@ -25,6 +26,8 @@ pub struct FolderFiles {
     pub generation_config: Option<Vec<u8>>,
     /// `chat_template.jinja`, where there is one.
     pub chat_template: Option<String>,
+    /// sentence-transformers' files.
+    pub embedding: EmbeddingFiles,
 }
 
 /// A model ready to run, with everything that turns text into tokens and back.
@@ -34,6 +37,8 @@ pub struct LoadedModel {
     pub model: Model,
     /// What surrounds it.
     pub text: TextSide,
+    /// How it makes embeddings, where it is made for them.
+    pub embedding: Option<Embedding>,
 }
 
 /// Tokenizer, template and defaults of a model.
@@ -56,6 +61,8 @@ pub struct Description {
     pub text: TextSide,
     /// How the weights are packed over several tensors; `None` where each is one.
     pub packing: Option<Scheme>,
+    /// How the model makes embeddings, where it is made for them.
+    pub embedding: Option<Embedding>,
 }
 
 /// Reads the description out of a GGUF file.
@@ -105,6 +112,7 @@ pub fn describe_gguf<S: ByteSource>(file: &WeightFile<S>) -> Result<Description,
         None => None,
     };
     check_vocabulary(&tokenizer, &config)?;
+    let encoder = config.family.encoder;
     Ok(Description {
         config,
         text: TextSide {
@@ -113,6 +121,7 @@ pub fn describe_gguf<S: ByteSource>(file: &WeightFile<S>) -> Result<Description,
             generation_config: Value::Object(serde_json::Map::new()),
         },
         packing: None,
+        embedding: encoder.then(Embedding::of_encoder),
     })
 }
 
@@ -220,8 +229,13 @@ pub fn describe_folder(files: &FolderFiles) -> Result<Description, ModelError> {
         None => None,
     };
     check_vocabulary(&tokenizer, &config)?;
+    let mut embedding = Embedding::from_files(&files.embedding)?;
+    if config.family.encoder {
+        embedding.get_or_insert_with(Embedding::of_encoder);
+    }
     Ok(Description {
         config,
+        embedding,
         text: TextSide {
             tokenizer,
             template,
@@ -262,6 +276,7 @@ pub fn load(
         config,
         text,
         packing,
+        embedding,
     } = description;
     let packed = match &packing {
         Some(scheme) => Some(Packed::new(source, scheme)?),
@@ -277,5 +292,6 @@ pub fn load(
     Ok(LoadedModel {
         model: Model::new(config, decoder, device),
         text,
+        embedding,
     })
 }

@@ -79,6 +79,11 @@ impl Model {
         cache: &mut KvCache,
         step: &Step,
     ) -> Result<Vec<Selected>, ModelError> {
+        if self.config.family.encoder {
+            return Err(ModelError::Step {
+                what: "an encoder has hidden states, no logits".into(),
+            });
+        }
         let plan = Plan::new(step, &self.config, cache.blocks())?;
         if plan.shape.tokens == 0 {
             return Ok(Vec::new());
@@ -100,6 +105,43 @@ impl Model {
         };
         let found = read_words(found).await?;
         self.selected(step, &launched, &found).await
+    }
+
+    /// Runs a step for the hidden states of its wanted rows after the last layer (and its final norm, where there
+    /// is one), `hidden` values each; what their selections ask for is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// A step that does not fit model and cache, or a failing device.
+    pub async fn hidden(
+        &self,
+        cache: &mut KvCache,
+        step: &Step,
+    ) -> Result<Vec<Vec<f32>>, ModelError> {
+        let plan = Plan::new(step, &self.config, cache.blocks())?;
+        if plan.shape.tokens == 0 {
+            return Ok(Vec::new());
+        }
+        counters::uploaded(plan.words.len() * 4);
+        let hidden = self.device.run(|| {
+            let words = self.device.words(plan.words.clone())?;
+            let profile = self.device.profile();
+            self.decoder
+                .hidden(&self.config, &plan.shape, &words, cache, profile)
+        })??;
+        let Some(hidden) = hidden else {
+            // See [`Self::step`].
+            read_words(self.device.words(vec![0])?).await?;
+            return Ok(Vec::new());
+        };
+        let [_, stride] = hidden.dims();
+        let values = read_floats(hidden).await?;
+        let row = |row: usize| values[row * stride..][..self.config.hidden].to_vec();
+        if self.config.family.encoder {
+            let wanted = &plan.words[plan.shape.rows_at..][..plan.shape.rows];
+            return Ok(wanted.iter().map(|at| row(*at as usize)).collect());
+        }
+        Ok((0..plan.shape.rows).map(row).collect())
     }
 
     /// The recording of a decode step's shape, made where there is none; `None` for other steps
@@ -168,12 +210,13 @@ impl Model {
         cache: &mut KvCache,
     ) -> Result<Option<(Tensor<2, Int>, Launched)>, ModelError> {
         let profile = self.device.profile();
-        let logits = self
+        let hidden = self
             .decoder
-            .logits(&self.config, shape, words, cache, profile)?;
-        let Some(mut logits) = logits else {
+            .hidden(&self.config, shape, words, cache, profile)?;
+        let Some(hidden) = hidden else {
             return Ok(None);
         };
+        let mut logits = self.decoder.logits(&self.config, &hidden, profile);
         if shape.adjustments > 0 {
             let params = AdjustParams {
                 count: shape.adjustments,

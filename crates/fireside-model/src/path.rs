@@ -6,6 +6,7 @@ use std::path::Path;
 use fireside_formats::{Mapping, WeightFile};
 use fireside_kernels::device::ComputeDevice;
 
+use crate::embedding::EmbeddingFiles;
 use crate::error::ModelError;
 use crate::family::Naming;
 use crate::load::{Description, FolderFiles, LoadedModel, describe_folder, describe_gguf, load};
@@ -42,6 +43,7 @@ impl OpenModel {
                 tokenizer_config: read("tokenizer_config.json").ok(),
                 generation_config: read("generation_config.json").ok(),
                 chat_template: std::fs::read_to_string(path.join("chat_template.jinja")).ok(),
+                embedding: EmbeddingFiles::read(|name| read(name).ok()),
             };
             let description = describe_folder(&files)?;
             return Ok(Self {

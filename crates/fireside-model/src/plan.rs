@@ -30,6 +30,8 @@ pub(crate) struct Shape {
     pub(crate) slots_at: usize,
     /// The tokens' positions, where the model has learned ones; else the same as the tokens.
     pub(crate) positions_at: usize,
+    /// The tokens' types, where the model has some; else the same as the tokens.
+    pub(crate) types_at: usize,
     /// The numbers 0 to `tokens`, for norms over all rows.
     pub(crate) identity_at: usize,
     /// Wanted rows.
@@ -38,6 +40,8 @@ pub(crate) struct Shape {
     pub(crate) tiles: usize,
     pub(crate) tiles_at: usize,
     pub(crate) tile_tokens: usize,
+    /// Where an encoder's sequences end, for each tile.
+    pub(crate) ends_at: Option<usize>,
     pub(crate) settings_at: usize,
     pub(crate) angles_at: usize,
     /// Those of layers with a rotary embedding of their own; the same where there are none.
@@ -98,6 +102,12 @@ impl Plan {
                 words.extend((chunk.start..end).map(|position| position as u32));
             }
         }
+        let mut types_at = tokens_at;
+        if config.types > 0 {
+            // Single texts are of the first type throughout.
+            types_at = words.len();
+            words.extend(std::iter::repeat_n(0, tokens));
+        }
         let identity_at = words.len();
         words.extend(0..tokens as u32);
 
@@ -141,7 +151,8 @@ impl Plan {
             .iter()
             .map(|c| c.tokens.len().div_ceil(tile_tokens))
             .sum();
-        let adjustments_at = tiles_at + tiles * 4;
+        let ends_at = config.family.encoder.then_some(tiles_at + tiles * 4);
+        let adjustments_at = tiles_at + tiles * if ends_at.is_some() { 5 } else { 4 };
         let adjusted: usize = selections().map(|s| s.adjustments.len()).sum();
         let adjustments = match adjusted {
             0 => 0,
@@ -158,6 +169,12 @@ impl Plan {
             first += chunk.tokens.len();
             table_at += chunk.blocks.len();
         }
+        if ends_at.is_some() {
+            for chunk in &step.chunks {
+                let tiles = chunk.tokens.len().div_ceil(tile_tokens);
+                words.extend(std::iter::repeat_n(chunk.tokens.len() as u32, tiles));
+            }
+        }
         for (row, selection) in selections().enumerate() {
             for a in &selection.adjustments {
                 words.extend([row as u32, a.token, a.repetition.to_bits(), a.add.to_bits()]);
@@ -173,12 +190,14 @@ impl Plan {
             tokens_at,
             slots_at,
             positions_at,
+            types_at,
             identity_at,
             rows,
             rows_at,
             tiles,
             tiles_at,
             tile_tokens,
+            ends_at,
             settings_at,
             angles_at,
             local_angles_at,
@@ -196,6 +215,9 @@ fn check(step: &Step, config: &DecoderConfig, blocks: usize) -> Result<(), Model
         let end = chunk.start + chunk.tokens.len();
         if chunk.tokens.is_empty() {
             return wrong("a chunk has no tokens".into());
+        }
+        if config.family.encoder && chunk.start > 0 {
+            return wrong("an encoder runs a text in one step, from its start".into());
         }
         if end > config.context {
             return wrong(format!(

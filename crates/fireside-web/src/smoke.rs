@@ -288,6 +288,7 @@ impl Smoke<'_> {
                 tiles,
                 tiles_at,
                 tile_tokens: 4,
+                ends_at: None,
                 kv,
                 profile,
             };

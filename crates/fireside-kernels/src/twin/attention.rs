@@ -130,18 +130,22 @@ pub fn attention(
     let dim = params.head_dim;
     let stride = padded(params.heads * dim);
     let group = params.heads / params.kv_heads;
-    // (table, position) of every token, so that tokens can be worked on in any order.
+    // Table, position and end of what is seen of every token, so that tokens can be worked on in any order.
     let mut places = vec![None; out.len() / stride];
     for tile in 0..params.tiles {
         let at = params.tiles_at + tile * 4;
         for i in 0..step[at + 1] as usize {
-            places[step[at] as usize + i] =
-                Some((step[at + 2] as usize, step[at + 3] as usize + i));
+            let position = step[at + 3] as usize + i;
+            let end = match params.ends_at {
+                Some(ends_at) => step[ends_at + tile] as usize,
+                None => position + 1,
+            };
+            places[step[at] as usize + i] = Some((step[at + 2] as usize, position, end));
         }
     }
     for_each_chunk(out, stride, |token, row| {
         row.fill(0.0);
-        let Some((table, position)) = places[token] else {
+        let Some((table, position, end)) = places[token] else {
             return;
         };
         let begin = match params.window {
@@ -149,7 +153,7 @@ pub fn attention(
             window => (position + 1).saturating_sub(window),
         };
         let slot = |p: usize| step[table + p / BLOCK] as usize * BLOCK + p % BLOCK;
-        let mut scores = vec![0.0f32; position + 1 - begin];
+        let mut scores = vec![0.0f32; end - begin];
         let mut head_values = vec![0.0f32; dim];
         for kv_head in 0..params.kv_heads {
             for h in kv_head * group..(kv_head + 1) * group {

@@ -24,6 +24,8 @@ struct Switches {
     window: usize,
     norm: Normed,
     cap: Option<f32>,
+    /// A query sees all of its sequence.
+    whole: bool,
 }
 
 /// Sequences of a step: tokens already cached, tokens of this step.
@@ -39,7 +41,12 @@ fn check_attention(
     switches: Switches,
 ) {
     let [heads, kv_heads, head_dim] = heads;
-    let Switches { window, norm, cap } = switches;
+    let Switches {
+        window,
+        norm,
+        cap,
+        whole,
+    } = switches;
     let normed = norm != Normed::No;
     let name = format!(
         "{heads}/{kv_heads} heads of {head_dim}, {sequences:?}, {kv:?}, {switches:?}, {:?}",
@@ -82,16 +89,20 @@ fn check_attention(
     step.extend(angles.iter().map(|a| a.sin().to_bits()));
     let tiles_at = step.len();
     let tiles: usize = sequences.iter().map(|(_, n)| n.div_ceil(tile_tokens)).sum();
-    let mut table_at = tiles_at + tiles * 4;
+    let ends_at = tiles_at + tiles * 4;
+    let mut table_at = ends_at + tiles;
     let mut first = 0;
+    let mut ends = Vec::new();
     for ((cached, new), table) in sequences.iter().zip(&tables) {
         for offset in (0..*new).step_by(tile_tokens) {
             let count = tile_tokens.min(new - offset);
             step.extend([first + offset, count, table_at, cached + offset].map(|n| n as u32));
+            ends.push((cached + new) as u32);
         }
         first += new;
         table_at += table.len();
     }
+    step.extend(ends);
     step.extend(tables.iter().flatten());
 
     let elements = blocks * BLOCK * kv_heads * head_dim;
@@ -140,6 +151,7 @@ fn check_attention(
         tiles,
         tiles_at,
         tile_tokens,
+        ends_at: whole.then_some(ends_at),
         kv,
         profile: device.profile(),
     };
@@ -251,6 +263,26 @@ fn rope_and_attention_equal_their_twins() {
             }
             let sequences = &[(31, 5), (100, 1), (0, 3)];
             check_attention(device, *heads, sequences, KvDtype::F16, plain);
+        }
+    });
+}
+
+#[test]
+fn attention_over_whole_sequences_equals_its_twin() {
+    let test = "attention_over_whole_sequences_equals_its_twin";
+    on_each_profile(test, |device| {
+        let whole = Switches {
+            whole: true,
+            ..Default::default()
+        };
+        let sequences: [Sequences; 3] =
+            [&[(0, 1)], &[(0, 37), (0, 1), (0, 64), (0, 5)], &[(0, 97)]];
+        for heads in [[12, 12, 32], [3, 3, 12], [9, 3, 64], [8, 1, 16]] {
+            for kv in [KvDtype::F32, KvDtype::F16] {
+                for sequences in sequences {
+                    check_attention(device, heads, sequences, kv, whole);
+                }
+            }
         }
     });
 }

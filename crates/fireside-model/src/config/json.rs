@@ -141,6 +141,17 @@ impl DecoderConfig {
             })?;
         let family = family::by_model_type(model_type)?;
         let fields = Fields(&json, family.fields);
+        if let Some(other) = fields
+            .text("position_embedding_type")?
+            .filter(|kind| *kind != "absolute")
+        {
+            let found = Value::from(other);
+            return Err(Fields::invalid(
+                "position_embedding_type",
+                &found,
+                "absolute",
+            ));
+        }
         let hidden = fields.need("hidden_size")?;
         let heads = fields.need("num_attention_heads")?;
         let context = fields.need("max_position_embeddings")?;
@@ -199,6 +210,7 @@ impl DecoderConfig {
             kv_heads: fields.size("num_key_value_heads")?.unwrap_or(heads),
             head_dim,
             vocab: fields.need("vocab_size")?,
+            types: fields.size("type_vocab_size")?.unwrap_or(0),
             context,
             norm_eps: fields.float("rms_norm_eps")?.unwrap_or(family.eps) as f32,
             parallel: fields

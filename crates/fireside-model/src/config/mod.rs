@@ -1,4 +1,4 @@
-//! The shape of a decoder, read from config.json or from GGUF metadata.
+//! The shape of a model, read from config.json or from GGUF metadata.
 
 mod gguf;
 mod json;
@@ -9,7 +9,7 @@ use crate::error::ModelError;
 use crate::family::{Caps, Family, NormPlaces};
 use crate::rope::{Rope, RopeScaling};
 
-/// Everything about a decoder that is not a weight.
+/// Everything about a model that is not a weight.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecoderConfig {
     /// The family: names and switches.
@@ -28,6 +28,8 @@ pub struct DecoderConfig {
     pub head_dim: usize,
     /// Tokens of the vocabulary.
     pub vocab: usize,
+    /// Token types, whose embeddings are added; 0 where there are none.
+    pub types: usize,
     /// Positions the model can attend to.
     pub context: usize,
     /// Added to the mean square of norms.
@@ -146,8 +148,12 @@ impl DecoderConfig {
                 return wrong(format!("the {what} is {cap}, it must be above zero"));
             }
         }
-        if self.family.norms == NormPlaces::After && scales.residual != 1.0 {
+        let after = matches!(self.family.norms, NormPlaces::After | NormPlaces::Onto);
+        if after && scales.residual != 1.0 {
             return wrong("a residual multiplier needs norms before attention".into());
+        }
+        if self.family.encoder && self.kinds.iter().any(|kind| kind.window > 0) {
+            return wrong("an encoder's layers have no window here".into());
         }
         if !(self.norm_eps.is_finite() && self.norm_eps >= 0.0) {
             return wrong("the norm epsilon is out of range".into());

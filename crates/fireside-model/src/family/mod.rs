@@ -1,9 +1,10 @@
-//! Decoder families as data: what they are called, what their tensors are called, how they differ.
+//! Model families as data: what they are called, what their tensors are called, how they differ.
 //!
-//! A family is one [`Family`] value in a file of its own, listed in [`FAMILIES`]; the decoder itself knows
+//! A family is one [`Family`] value in a file of its own, listed in [`FAMILIES`]; the layers themselves know
 //! none of them. What models of a family differ in stands in their files; what a family's files leave
 //! unsaid stands here.
 
+mod bert;
 mod gemma;
 mod gemma2;
 mod gemma3;
@@ -23,7 +24,7 @@ use fireside_kernels::params::Activation;
 
 use crate::error::ModelError;
 
-/// A decoder family.
+/// A model family.
 #[derive(Debug, PartialEq)]
 pub struct Family {
     /// Its name in messages.
@@ -59,6 +60,8 @@ pub struct Family {
     pub rotary_share: f64,
     /// A table of learned positions is added to embeddings.
     pub learned_positions: bool,
+    /// An encoder: every token sees its whole text, embeddings are normed, and there is no head.
+    pub encoder: bool,
     /// Safetensors have the matrices of layers transposed.
     pub transposed: bool,
     /// What may stand before the names of transformers' modules.
@@ -110,6 +113,8 @@ pub enum NormPlaces {
     Around,
     /// After each of the two, before its result is added to the residual stream.
     After,
+    /// After each of the two, on the residual stream with its result.
+    Onto,
 }
 
 /// How queries and keys are normed.
@@ -151,8 +156,9 @@ impl Family {
         fields: &[],
         rotary_share: 1.0,
         learned_positions: false,
+        encoder: false,
         transposed: false,
-        roots: &["model."],
+        roots: &["model.", ""],
         layers: "layers",
         modules: &[],
         norms: NormPlaces::Before,
@@ -187,6 +193,7 @@ pub const FAMILIES: &[Family] = &[
     starcoder2::FAMILY,
     gpt_neox::FAMILY,
     gpt2::FAMILY,
+    bert::FAMILY,
 ];
 
 fn known(names: impl Fn(&Family) -> &'static [&'static str]) -> String {
@@ -227,13 +234,17 @@ pub fn by_gguf_architecture(name: &str) -> Result<&'static Family, ModelError> {
         })
 }
 
-/// The matrices and vectors of a decoder, by what they do.
+/// The matrices and vectors of a model, by what they do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// Embedding table.
     Embedding,
     /// Table of learned positions.
     Positions,
+    /// Table of token types.
+    Types,
+    /// Norm of embeddings.
+    EmbeddingNorm,
     /// Norm before the head.
     FinalNorm,
     /// The head.
@@ -287,7 +298,12 @@ impl Naming {
     pub fn tensors(self, family: &Family, part: Part, layer: usize, kind: &str) -> Vec<String> {
         let global = matches!(
             part,
-            Part::Embedding | Part::Positions | Part::FinalNorm | Part::Head
+            Part::Embedding
+                | Part::Positions
+                | Part::Types
+                | Part::EmbeddingNorm
+                | Part::FinalNorm
+                | Part::Head
         );
         if self == Self::Gguf {
             let name = part.gguf();
@@ -322,6 +338,8 @@ impl Part {
         match self {
             Self::Embedding => "embed_tokens",
             Self::Positions => "embed_positions",
+            Self::Types => "token_type_embeddings",
+            Self::EmbeddingNorm => "embed_norm",
             Self::FinalNorm => "norm",
             Self::Head => "lm_head",
             Self::AttentionNorm => "input_layernorm",
@@ -347,6 +365,8 @@ impl Part {
         match self {
             Self::Embedding => "token_embd",
             Self::Positions => "position_embd",
+            Self::Types => "token_types",
+            Self::EmbeddingNorm => "token_embd_norm",
             Self::FinalNorm => "output_norm",
             Self::Head => "output",
             Self::AttentionNorm => "attn_norm",
