@@ -105,6 +105,9 @@ pub enum Error {
         /// How many logits are broken.
         count: u32,
     },
+    /// The model computed hidden states that are not numbers.
+    #[error("the model computed hidden states that are not numbers")]
+    BrokenStates,
     /// No token is left to choose from.
     #[error(
         "{request}, sequence {index}: no token can follow position {position}; all are excluded"

@@ -74,6 +74,7 @@ mod blocks;
 mod cache_size;
 mod config;
 mod defaults;
+mod embed;
 mod engine;
 mod error;
 mod event;
@@ -94,6 +95,7 @@ mod sequence;
 pub use cache_size::CacheSize;
 pub use config::EngineConfig;
 pub use defaults::{DEFAULT_MAX_NEW_TOKENS, DEFAULT_TOP_K, GenerationDefaults};
+pub use embed::{EmbedEngine, EmbedLimits, EmbedParams, EmbedTexts, Embedder, Pooled};
 pub use engine::Engine;
 pub use error::{Error, ExecutorError};
 pub use event::{

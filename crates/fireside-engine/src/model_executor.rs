@@ -68,14 +68,17 @@ impl Executor for ModelExecutor {
 
     async fn step(&mut self, step: &Step) -> Result<Vec<Selected>, ExecutorError> {
         let result = self.model.step(&mut self.cache, step).await;
-        result.map_err(|error| {
-            let message = error.to_string();
-            match error {
-                ModelError::Device(DeviceError::Gone { .. } | DeviceError::Read { .. }) => {
-                    ExecutorError::DeviceLost { message }
-                }
-                _ => ExecutorError::Failed { message },
-            }
-        })
+        result.map_err(|error| executor_error(&error))
+    }
+}
+
+/// What a failed step means for its owner.
+pub(crate) fn executor_error(error: &ModelError) -> ExecutorError {
+    let message = error.to_string();
+    match error {
+        ModelError::Device(DeviceError::Gone { .. } | DeviceError::Read { .. }) => {
+            ExecutorError::DeviceLost { message }
+        }
+        _ => ExecutorError::Failed { message },
     }
 }

@@ -2,10 +2,10 @@
 
 use fireside_engine::{GenerationParams, Request};
 use fireside_tokenizer::Tokenizer;
-use serde_json::Value;
 
 use crate::ApiError;
-use crate::fields::{Fields, whole, wrong};
+use crate::fields::Fields;
+use crate::prompt::{Prompt, prompts};
 use crate::reply::{Reply, ReplyKind};
 use crate::sampling::{MAX_SEQUENCES, params, streaming};
 
@@ -19,15 +19,6 @@ const MAX_ECHOES: usize = 8;
 
 /// Most prompts of a request.
 const MAX_PROMPTS: usize = 1024;
-
-/// A prompt, as text or as tokens.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Prompt {
-    /// Text to be tokenized.
-    Text(String),
-    /// Tokens.
-    Tokens(Vec<u32>),
-}
 
 /// A text completion that is asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,7 +97,7 @@ impl CompletionRequest {
         })?;
         Ok(Self {
             model: fields.text("model")?,
-            prompts: prompts(&prompt)?,
+            prompts: prompts("prompt", &prompt, MAX_PROMPTS)?,
             params,
             n,
             logprobs,
@@ -187,43 +178,6 @@ fn best_of(
         "best_of",
         format!("best_of is {best_of}; expected {expected}"),
     ))
-}
-
-fn prompts(value: &Value) -> Result<Vec<Prompt>, ApiError> {
-    let expected = "a string, a list of strings, or token ids";
-    let bad = |value: &Value| wrong("prompt", value, expected);
-    let tokens = |ids: &[Value]| -> Option<Prompt> {
-        ids.iter()
-            .map(|id| whole(id).and_then(|id| u32::try_from(id).ok()))
-            .collect::<Option<Vec<u32>>>()
-            .map(Prompt::Tokens)
-    };
-    match value {
-        Value::String(text) => Ok(vec![Prompt::Text(text.clone())]),
-        Value::Array(all) if all.is_empty() => Err(ApiError::invalid(
-            "prompt",
-            format!("prompt is an empty list; expected {expected}"),
-        )),
-        Value::Array(all) if all.iter().all(Value::is_number) => {
-            tokens(all).map(|one| vec![one]).ok_or_else(|| bad(value))
-        }
-        Value::Array(all) if all.len() > MAX_PROMPTS => Err(ApiError::invalid(
-            "prompt",
-            format!(
-                "prompt has {} entries; expected at most {MAX_PROMPTS}",
-                all.len()
-            ),
-        )),
-        Value::Array(all) => all
-            .iter()
-            .map(|one| match one {
-                Value::String(text) => Ok(Prompt::Text(text.clone())),
-                Value::Array(ids) => tokens(ids).ok_or_else(|| bad(one)),
-                other => Err(bad(other)),
-            })
-            .collect(),
-        other => Err(bad(other)),
-    }
 }
 
 #[cfg(test)]

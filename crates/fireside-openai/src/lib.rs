@@ -1,4 +1,4 @@
-//! OpenAI's chat and completion interface over the engine: requests, replies, streams, errors.
+//! OpenAI's chat, completion and embeddings interface over the engine: requests, replies, streams, errors.
 //!
 //! A front end parses a body into a [`ChatRequest`] or a [`CompletionRequest`], submits the engine
 //! requests it stands for, and feeds the engine's events to a [`Reply`], which gives the chunks of
@@ -18,13 +18,17 @@
 
 mod chat;
 mod completion;
+mod embeddings;
 mod error;
 pub mod fields;
 mod logprobs;
+mod prompt;
 mod reply;
 mod sampling;
 
 pub use chat::ChatRequest;
-pub use completion::{CompletionRequest, Prompt};
+pub use completion::CompletionRequest;
+pub use embeddings::{EmbeddingsRequest, MAX_INPUTS};
 pub use error::{ApiError, ErrorKind};
+pub use prompt::Prompt;
 pub use reply::{Reply, ReplyKind};

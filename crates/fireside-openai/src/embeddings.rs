@@ -1,0 +1,194 @@
+//! `/v1/embeddings`: the request and its reply.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use fireside_engine::{EmbedParams, EmbedTexts, Error as EngineError};
+use serde_json::{Value, json};
+
+use crate::ApiError;
+use crate::fields::Fields;
+use crate::prompt::{Prompt, prompts};
+
+/// Most texts of a request, as OpenAI has it.
+pub const MAX_INPUTS: usize = 2048;
+
+/// Embeddings that are asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmbeddingsRequest {
+    /// The model's name, as the client wrote it.
+    pub model: Option<String>,
+    /// The texts.
+    pub inputs: Vec<Prompt>,
+    /// What is asked of the embeddings.
+    pub params: EmbedParams,
+    /// Give them as base64 of their little-endian 32-bit floats instead of lists of numbers.
+    pub base64: bool,
+}
+
+impl EmbeddingsRequest {
+    /// Reads a request's body: OpenAI's fields, and `truncate`, `normalize` and `prompt_name` of Text
+    /// Embeddings Inference.
+    ///
+    /// # Errors
+    ///
+    /// JSON that is not valid, or the first field with a value that means nothing.
+    pub fn from_json(body: &[u8]) -> Result<Self, ApiError> {
+        let mut fields = Fields::from_json(body)?;
+        let base64 = fields.read("encoding_format", "float or base64", |value| {
+            match value.as_str()? {
+                "float" => Some(false),
+                "base64" => Some(true),
+                _ => None,
+            }
+        })?;
+        let params = EmbedParams {
+            dimensions: fields.count("dimensions", 1)?,
+            normalize: fields.flag("normalize")?,
+            truncate: fields.flag("truncate")?.unwrap_or(false),
+            prompt_name: fields.text("prompt_name")?,
+        };
+        let model = fields.text("model")?;
+        // It says who asks, which nothing depends on.
+        fields.text("user")?;
+        let input = fields.take("input").ok_or_else(|| {
+            ApiError::invalid(
+                "input",
+                "input is missing; expected a string, a list of strings, or token ids",
+            )
+        })?;
+        Ok(Self {
+            model,
+            inputs: prompts("input", &input, MAX_INPUTS)?,
+            params,
+            base64: base64.unwrap_or(false),
+        })
+    }
+
+    /// The tokens of each text.
+    ///
+    /// # Errors
+    ///
+    /// A text that is empty, too long or cannot be encoded, parameters that the model does not have.
+    pub fn tokens(&self, texts: &EmbedTexts) -> Result<Vec<Vec<u32>>, ApiError> {
+        let limits = texts.limits();
+        let most = limits.max_tokens;
+        let tokens = |(place, input): (usize, &Prompt)| {
+            let refuse = |message: String| Err(ApiError::invalid("input", message));
+            let too_long = |count: usize| {
+                refuse(format!(
+                    "input[{place}] has {count} tokens; expected at most {most}, or truncate"
+                ))
+            };
+            let ids = match input {
+                Prompt::Text(text) => match texts.tokens(text, &self.params) {
+                    Err(EngineError::PromptTooLong { prompt, .. }) => return too_long(prompt),
+                    other => other?,
+                },
+                Prompt::Tokens(ids) => {
+                    texts.check(&self.params)?;
+                    let mut ids = ids.clone();
+                    ids.truncate(if self.params.truncate {
+                        most
+                    } else {
+                        usize::MAX
+                    });
+                    ids
+                }
+            };
+            if ids.is_empty() {
+                return refuse(format!("input[{place}] is empty; expected some text"));
+            }
+            if ids.len() > most {
+                return too_long(ids.len());
+            }
+            match ids.iter().find(|id| **id as usize >= limits.vocab) {
+                None => Ok(ids),
+                Some(id) => refuse(format!(
+                    "input[{place}] has the token {id}; expected token ids below {}",
+                    limits.vocab
+                )),
+            }
+        };
+        self.inputs.iter().enumerate().map(tokens).collect()
+    }
+
+    /// The whole reply, from each text's pooled hidden states and the tokens that were run for all.
+    ///
+    /// # Errors
+    ///
+    /// Parameters that the model does not have.
+    pub fn reply(
+        &self,
+        model: &str,
+        texts: &EmbedTexts,
+        pooled: Vec<Vec<f32>>,
+        tokens: usize,
+    ) -> Result<Value, ApiError> {
+        let object = |(index, pooled)| {
+            let vector = texts.vector(pooled, &self.params)?;
+            let embedding = if self.base64 {
+                let bytes: Vec<u8> = vector.iter().flat_map(|v| v.to_le_bytes()).collect();
+                STANDARD.encode(bytes).into()
+            } else {
+                Value::from(vector)
+            };
+            Ok(json!({ "object": "embedding", "index": index, "embedding": embedding }))
+        };
+        let data: Result<Vec<Value>, ApiError> =
+            pooled.into_iter().enumerate().map(object).collect();
+        Ok(json!({
+            "object": "list",
+            "data": data?,
+            "model": model,
+            "usage": { "prompt_tokens": tokens, "total_tokens": tokens },
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<EmbeddingsRequest, ApiError> {
+        EmbeddingsRequest::from_json(json.as_bytes())
+    }
+
+    #[test]
+    fn the_fields_of_openai_and_of_tei_are_read() {
+        let plain = read(r#"{"input": "a", "model": "m", "user": "u"}"#).unwrap();
+        assert_eq!(plain.inputs, [Prompt::Text("a".into())]);
+        assert_eq!(plain.params, EmbedParams::default());
+        assert!(!plain.base64);
+        let all = r#"{"input": [[1, 2], [3]], "encoding_format": "base64", "dimensions": 8,
+            "truncate": true, "normalize": false, "prompt_name": "query"}"#;
+        let all = read(all).unwrap();
+        assert!(all.base64 && all.params.truncate);
+        assert_eq!(all.params.dimensions, Some(8));
+        assert_eq!(all.params.normalize, Some(false));
+        assert_eq!(all.params.prompt_name.as_deref(), Some("query"));
+        assert_eq!(all.inputs.len(), 2);
+    }
+
+    #[test]
+    fn what_means_nothing_is_refused_by_name() {
+        for (json, param) in [
+            ("{}", "input"),
+            (r#"{"input": []}"#, "input"),
+            (r#"{"input": 7}"#, "input"),
+            (
+                r#"{"input": "a", "encoding_format": "hex"}"#,
+                "encoding_format",
+            ),
+            (r#"{"input": "a", "dimensions": 0}"#, "dimensions"),
+            (r#"{"input": "a", "user": 1}"#, "user"),
+        ] {
+            let error = read(json).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(param), "{json}");
+        }
+        let many = format!(r#"{{"input": [{}"a"]}}"#, r#""a","#.repeat(MAX_INPUTS));
+        assert_eq!(
+            read(&many).unwrap_err().message,
+            "input has 2049 entries; expected at most 2048"
+        );
+    }
+}
