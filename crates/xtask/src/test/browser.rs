@@ -14,7 +14,7 @@ use crate::setup::{self, Part};
 use crate::{npm, wasm, web};
 
 use super::counts::{Counts, failures};
-use super::steps::find_model;
+use super::models::{self, DEFAULT};
 use super::{Outcome, Run};
 
 /// Builds the bindings and runs the tests of `tests/browser`.
@@ -67,11 +67,11 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
         .arg("--shaders")
         .arg(&shaders);
     let mut status = quiet(run.ui, "browser", &mut command, &log, true)?;
-    let lacking = find_model(run);
+    let lacking = models::find(run);
     let mut dawn = child(run.project, "node");
     dawn.current_dir(&tests).arg("dawn.mjs").arg(&shaders);
     let mut others = vec![dawn, demo(run, &tests)?];
-    if let Some(model) = &run.model {
+    if let Some(model) = run.models.get(&DEFAULT) {
         let mut engine = child(run.project, "node");
         engine
             .current_dir(&tests)
@@ -87,7 +87,7 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
         .current_dir(&tests)
         .arg("release.mjs")
         .arg(run.project.root.join(npm::PACKAGE))
-        .args(&run.model)
+        .args(run.models.get(&DEFAULT))
         .arg("--chromium")
         .arg(setup::chromium()?);
     others.push(release);
@@ -99,7 +99,7 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
     }
     let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     let mut counts = Counts::of_log(&text);
-    if run.model.is_none() {
+    if run.models.get(&DEFAULT).is_none() {
         counts.skipped += 1;
     }
     if status.success() && counts.failed == 0 && counts.passed > 0 {
@@ -141,7 +141,7 @@ fn demo(run: &Run<'_>, tests: &Path) -> Result<Command> {
         .arg(setup::chromium()?)
         .arg("--shots")
         .arg(run.project.logs.join("shots"));
-    if let Some(model) = &run.model {
+    if let Some(model) = run.models.get(&DEFAULT) {
         command.arg("--model").arg(model);
     }
     // The tests before have built it; the page is tried from its server too.

@@ -12,7 +12,8 @@ use crate::setup::Part;
 use crate::{npm, python};
 
 use super::counts::{Counts, failures, ignored};
-use super::steps::{find_model, skip_reasons};
+use super::models;
+use super::steps::skip_reasons;
 use super::{Outcome, Run};
 
 /// The Python side; the packages of the Node side lie in a folder of it.
@@ -33,8 +34,8 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
         return Ok(Outcome::skipped(format!("{missing:#}")));
     }
     let node = Part::Node.ensure(run.ui, run.project);
-    let lacking = find_model(run);
-    let Some(model) = run.model.clone() else {
+    let lacking = models::find(run);
+    let Some(model) = run.models.get(&models::DEFAULT).cloned() else {
         let reason = lacking.unwrap_or_else(|| "without the default model".to_owned());
         return Ok(Outcome::skipped(reason));
     };

@@ -3,6 +3,7 @@
 mod browser;
 mod clients;
 mod counts;
+mod models;
 mod steps;
 
 use std::path::PathBuf;
@@ -24,10 +25,8 @@ use self::steps::{STEPS, Step};
 struct Run<'a> {
     project: &'a Project,
     ui: &'a Ui,
-    /// The default model, once a step has found it.
-    model: Option<PathBuf>,
-    /// A step has looked for it.
-    model_tried: bool,
+    /// The real models, once a step has found them.
+    models: models::Models,
 }
 
 /// How a step ended.
@@ -140,8 +139,7 @@ pub(crate) fn run(project: &Project, options: &TestOptions) -> Result<ExitCode> 
     let mut run = Run {
         project,
         ui: &ui,
-        model: None,
-        model_tried: false,
+        models: models::Models::default(),
     };
     let mut rows = Vec::new();
     for step in steps {

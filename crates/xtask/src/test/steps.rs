@@ -1,18 +1,17 @@
 //! The steps of `cargo xtask test`, in their order.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
-use crate::cargo::{SAME_FEATURES, cargo, child, command};
+use crate::cargo::{SAME_FEATURES, cargo};
 use crate::process::{describe, quiet};
 use crate::setup::Part;
 use crate::{tidy, wasm, web};
 
 use super::counts::{Counts, failures};
-use super::{Outcome, Run, browser, clients};
+use super::{Outcome, Run, browser, clients, models};
 
 /// One thing that is checked.
 #[derive(Debug)]
@@ -54,7 +53,7 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step {
         name: "model",
-        about: "the default model is there, with the right digest",
+        about: "the models are there, with the right digests",
         run: model,
     },
     Step {
@@ -143,77 +142,22 @@ fn doc(run: &mut Run<'_>) -> Result<Outcome> {
 }
 
 fn model(run: &mut Run<'_>) -> Result<Outcome> {
-    run.model_tried = true;
-    let path = resolve_model(run)?;
-    let note = path.display().to_string();
-    run.model = Some(path);
+    let lacking = models::get(run)?;
+    let default = run.models.get(&models::DEFAULT);
+    let mut notes: Vec<String> = default
+        .map(|path| path.display().to_string())
+        .into_iter()
+        .collect();
+    notes.extend(lacking);
     Ok(Outcome::Passed {
         counts: Counts::default(),
-        note,
+        note: notes.join("; "),
     })
-}
-
-/// Looks for the model where no step has yet, and says why there is none.
-pub(super) fn find_model(run: &mut Run<'_>) -> Option<String> {
-    if run.model_tried {
-        return None;
-    }
-    match resolve_model(run) {
-        Ok(path) => run.model = Some(path),
-        Err(error) => return Some(format!("without the default model: {error:#}")),
-    }
-    None
-}
-
-/// The model of the tests: the one named in the environment, else what `fireside fetch` prints.
-fn resolve_model(run: &Run<'_>) -> Result<PathBuf> {
-    if let Some(named) = std::env::var_os("FIRESIDE_TEST_GGUF").filter(|value| !value.is_empty()) {
-        let named = PathBuf::from(named);
-        if !named.is_file() {
-            bail!(
-                "FIRESIDE_TEST_GGUF names {}, which is no file",
-                named.display()
-            );
-        }
-        return Ok(named);
-    }
-    let log = run.project.log("model");
-    let status = quiet(run.ui, "model", &mut command(run.project), &log, false)?;
-    if !status.success() {
-        bail!(
-            "fireside does not build ({}), see {}",
-            describe(status),
-            log.display()
-        );
-    }
-    let output = child(run.project, run.project.binary("fireside"))
-        .arg("fetch")
-        .stdin(Stdio::null())
-        .output()
-        .context("fireside cannot be started")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    fs::write(&log, said.as_bytes())?;
-    if !output.status.success() {
-        let last = said.lines().rfind(|line| !line.trim().is_empty());
-        bail!(
-            "fireside fetch: {}",
-            last.unwrap_or(&describe(output.status))
-        );
-    }
-    let printed = String::from_utf8_lossy(&output.stdout);
-    let path = PathBuf::from(printed.trim());
-    if !path.is_file() {
-        bail!(
-            "fireside fetch printed `{}`, which is no file",
-            printed.trim()
-        );
-    }
-    Ok(path)
 }
 
 fn test(run: &mut Run<'_>) -> Result<Outcome> {
     let mut remarks = Vec::new();
-    remarks.extend(find_model(run));
+    remarks.extend(models::find(run));
     let log = run.project.log("test");
     let skips = run.project.logs.join("skips.txt");
     fs::write(&skips, "")?;
@@ -221,9 +165,7 @@ fn test(run: &mut Run<'_>) -> Result<Outcome> {
     command
         .args(["test", "--workspace", "--no-fail-fast"])
         .env("FIRESIDE_SKIP_LOG", &skips);
-    if let Some(model) = &run.model {
-        command.env("FIRESIDE_TEST_GGUF", model);
-    }
+    run.models.tell(&mut command);
     let status = quiet(run.ui, "test", &mut command, &log, false)?;
     let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     let skipped = fs::read_to_string(&skips)?;
