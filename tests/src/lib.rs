@@ -40,27 +40,27 @@ pub fn gpu() -> Option<ComputeDevice> {
     }
 }
 
-/// The real SmolLM2 file, from `FIRESIDE_TEST_GGUF`; without it the test is recorded as skipped.
+/// The real SmolLM2 file; without it the test is recorded as skipped.
 pub fn smollm2(test: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("FIRESIDE_TEST_GGUF").map(PathBuf::from);
-    if path.is_none() {
-        skip(
-            test,
-            "FIRESIDE_TEST_GGUF is not set: run `cargo xtask test`, which fetches the model",
-        );
-    }
-    path
+    real(test, "FIRESIDE_TEST_GGUF")
 }
 
-/// The real Gemma 3 270M file, from `FIRESIDE_TEST_GEMMA_GGUF`; without it the test is recorded as skipped.
+/// The real Gemma 3 270M file; without it the test is recorded as skipped.
 pub fn gemma3(test: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("FIRESIDE_TEST_GEMMA_GGUF").map(PathBuf::from);
+    real(test, "FIRESIDE_TEST_GEMMA_GGUF")
+}
+
+/// The folder of the real all-MiniLM-L6-v2; without it the test is recorded as skipped.
+pub fn minilm(test: &str) -> Option<PathBuf> {
+    real(test, "FIRESIDE_TEST_MINILM")
+}
+
+/// A real model, whose path stands in a variable of the environment.
+fn real(test: &str, variable: &str) -> Option<PathBuf> {
+    let path = std::env::var_os(variable).map(PathBuf::from);
     if path.is_none() {
-        skip(
-            test,
-            "FIRESIDE_TEST_GEMMA_GGUF is not set to the path of gemma-3-270m-q4_k_m.gguf: \
-             tests/reference/README.md tells where it comes from",
-        );
+        let fetches = "run `cargo xtask test`, which fetches the model";
+        skip(test, &format!("{variable} is not set: {fetches}"));
     }
     path
 }

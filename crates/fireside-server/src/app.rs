@@ -9,16 +9,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time;
 
 use crate::Options;
+use crate::embed_worker::EmbedJob;
 use crate::http::error::Names;
 use crate::trace::Generation;
-use crate::worker::{Facts, Job, Shared, Update};
+use crate::worker::{EmbedFacts, Facts, Job, Shared, Update};
 
 /// The state of the server.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) options: Options,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) jobs: mpsc::Sender<Job>,
+    pub(crate) work: Work,
     /// One for each request that may be under way.
     pub(crate) places: Arc<Semaphore>,
     /// One for each request that may be translated at once, to tokens or from them.
@@ -27,6 +28,15 @@ pub(crate) struct App {
     pub(crate) bodies: Arc<Semaphore>,
     /// When the server started, in seconds since 1970.
     pub(crate) started: u64,
+}
+
+/// The way to the thread that owns the device, by what its model makes.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Text.
+    Generate(mpsc::Sender<Job>),
+    /// Embeddings.
+    Embed(mpsc::Sender<EmbedJob>),
 }
 
 /// A request's place, and what is told of it.
@@ -39,20 +49,56 @@ pub(crate) struct Entry {
 }
 
 impl App {
-    /// What is known of the model.
+    /// What is known of a model that generates.
     ///
     /// # Errors
     ///
-    /// The model is not loaded, or the server ends.
+    /// The model is not loaded, or makes embeddings, or the server ends.
     pub(crate) fn facts(&self) -> Result<Arc<Facts>, ApiError> {
+        self.generates()?;
         self.shared.status.open()?;
-        let facts = self
-            .shared
-            .facts
-            .read()
-            .ok()
-            .and_then(|facts| facts.clone());
-        facts.ok_or_else(|| ApiError::new(ErrorKind::Unavailable, "the model is still loading"))
+        let facts = self.shared.facts.read();
+        let facts = facts.ok().and_then(|facts| facts.clone());
+        facts.ok_or_else(still_loading)
+    }
+
+    /// What is known of a model that makes embeddings.
+    ///
+    /// # Errors
+    ///
+    /// The model is not loaded, or generates, or the server ends.
+    pub(crate) fn embeds(&self) -> Result<Arc<EmbedFacts>, ApiError> {
+        self.embed_jobs()?;
+        self.shared.status.open()?;
+        let facts = self.shared.embeds.read();
+        let facts = facts.ok().and_then(|facts| facts.clone());
+        facts.ok_or_else(still_loading)
+    }
+
+    /// The way to a model that generates.
+    fn generates(&self) -> Result<&mpsc::Sender<Job>, ApiError> {
+        match &self.work {
+            Work::Generate(jobs) => Ok(jobs),
+            Work::Embed(_) => Err(self.wrong_model("embeddings, no text: call /v1/embeddings")),
+        }
+    }
+
+    /// The way to a model that makes embeddings.
+    fn embed_jobs(&self) -> Result<&mpsc::Sender<EmbedJob>, ApiError> {
+        match &self.work {
+            Work::Embed(jobs) => Ok(jobs),
+            Work::Generate(_) => {
+                Err(self.wrong_model("text: serve an embedding model for embeddings"))
+            }
+        }
+    }
+
+    fn wrong_model(&self, makes: &str) -> ApiError {
+        ApiError::new(
+            ErrorKind::InvalidRequest,
+            format!("the served model, {:?}, makes {makes}", self.options.model),
+        )
+        .with_code("wrong_model")
     }
 
     /// Lets a request for a generation in.
@@ -259,7 +305,7 @@ impl App {
         };
         let ended = || self.shared.status.open().err().unwrap_or_else(engine_ended);
         // There is a place in the channel for every permit.
-        self.jobs.try_send(job).map_err(|_| ended())?;
+        self.generates()?.try_send(job).map_err(|_| ended())?;
         let deadline = time::Instant::from_std(entry.arrived + self.options.request_timeout);
         match time::timeout_at(deadline, outcome).await {
             Ok(Ok(outcome)) => outcome.map_err(|mut error| {
@@ -277,6 +323,35 @@ impl App {
             deadline,
             too_slow: self.too_slow(),
         })
+    }
+
+    /// Has texts embedded, and waits for their pooled hidden states.
+    ///
+    /// # Errors
+    ///
+    /// The embedder has ended, or a step failed, or it took too long.
+    pub(crate) async fn embed(
+        &self,
+        texts: Vec<Vec<u32>>,
+        entry: Entry,
+    ) -> Result<Vec<Vec<f32>>, ApiError> {
+        let (reply, outcome) = oneshot::channel();
+        let job = EmbedJob {
+            texts,
+            reply,
+            permit: entry.permit,
+            id: entry.id,
+            arrived: entry.arrived,
+        };
+        let ended = || self.shared.status.open().err().unwrap_or_else(engine_ended);
+        // There is a place in the channel for every permit.
+        self.embed_jobs()?.try_send(job).map_err(|_| ended())?;
+        let deadline = time::Instant::from_std(entry.arrived + self.options.request_timeout);
+        match time::timeout_at(deadline, outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(ended()),
+            Err(_) => Err(self.too_slow()),
+        }
     }
 
     /// Counts a request that did not come to the engine.
@@ -303,6 +378,10 @@ impl App {
         )
         .with_code("timeout")
     }
+}
+
+fn still_loading() -> ApiError {
+    ApiError::new(ErrorKind::Unavailable, "the model is still loading")
 }
 
 fn engine_ended() -> ApiError {

@@ -22,6 +22,7 @@
 
 mod app;
 mod docs;
+mod embed_worker;
 mod http;
 mod metrics;
 mod options;
@@ -44,12 +45,13 @@ use fireside_engine::Executor;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 
+pub use embed_worker::LoadedEmbedder;
 pub use options::Options;
 pub use tls::Tls;
 pub use trace::TARGET as TRACE_TARGET;
 pub use worker::Loaded;
 
-use app::App;
+use app::{App, Work};
 use metrics::Metrics;
 use status::Status;
 use worker::Shared;
@@ -75,6 +77,38 @@ impl Server {
         options: Options,
         load: impl FnMut() -> Result<Loaded<E>, String> + Send + 'static,
     ) -> io::Result<Self> {
+        Self::over(options, |most, shared| {
+            let (jobs, receiver) = mpsc::channel(most);
+            thread::Builder::new()
+                .name("engine".into())
+                .spawn(move || worker::run(load, receiver, &shared))?;
+            Ok(Work::Generate(jobs))
+        })
+    }
+
+    /// As [`start`](Self::start), for a model that makes embeddings.
+    ///
+    /// # Errors
+    ///
+    /// See [`start`](Self::start).
+    pub fn start_embeddings(
+        options: Options,
+        load: impl FnMut() -> Result<LoadedEmbedder, String> + Send + 'static,
+    ) -> io::Result<Self> {
+        Self::over(options, |most, shared| {
+            let (jobs, receiver) = mpsc::channel(most);
+            thread::Builder::new()
+                .name("engine".into())
+                .spawn(move || embed_worker::run(load, receiver, &shared))?;
+            Ok(Work::Embed(jobs))
+        })
+    }
+
+    /// A server over a thread that `spawn` starts, given the jobs that may be under way.
+    fn over(
+        options: Options,
+        spawn: impl FnOnce(usize, Arc<Shared>) -> io::Result<Work>,
+    ) -> io::Result<Self> {
         let sizes = [
             ("max_concurrent_requests", options.max_concurrent_requests),
             ("max_client_batch_size", options.max_client_batch_size),
@@ -96,15 +130,12 @@ impl Server {
             status: Status::new(),
             metrics,
             facts: RwLock::new(None),
+            embeds: RwLock::new(None),
             failure: watch::Sender::new(None),
             pace: Mutex::default(),
         });
         let most = options.max_concurrent_requests.min(Semaphore::MAX_PERMITS);
-        let (jobs, receiver) = mpsc::channel(most);
-        let own = Arc::clone(&shared);
-        thread::Builder::new()
-            .name("engine".into())
-            .spawn(move || worker::run(load, receiver, &own))?;
+        let work = spawn(most, Arc::clone(&shared))?;
         let started = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
@@ -115,7 +146,7 @@ impl Server {
                 bodies: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))),
                 options,
                 shared,
-                jobs,
+                work,
                 started,
             }),
         })

@@ -415,6 +415,18 @@ impl Metrics {
         self.tgi.successes.inc();
     }
 
+    /// A request for embeddings came to its end, with so many tokens in all.
+    pub(crate) fn embedded(&self, tokens: usize, queued: Duration, whole: Duration) {
+        self.tgi.successes.inc();
+        self.tgi.input.observe(tokens as f64);
+        self.tgi.queue.observe(queued.as_secs_f64());
+        self.tgi.duration.observe(whole.as_secs_f64());
+        self.vllm.prompt_tokens.inc_by(tokens as u64);
+        self.vllm.prompt.observe(tokens as f64);
+        self.vllm.queue.observe(queued.as_secs_f64());
+        self.vllm.e2e.observe(whole.as_secs_f64());
+    }
+
     /// A request failed: `overloaded`, `validation`, `template`, `generation` or `dropped`.
     pub(crate) fn failed(&self, kind: &str) {
         self.tgi.failures.with_label_values(&[kind]).inc();

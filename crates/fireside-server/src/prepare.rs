@@ -70,10 +70,10 @@ pub(crate) async fn begin<T: Send + 'static>(
 /// # Errors
 ///
 /// Those of `work`.
-pub(crate) async fn prepare<T: Send + 'static>(
+pub(crate) async fn prepare<F: Send + Sync + 'static, T: Send + 'static>(
     app: &Arc<App>,
-    facts: &Arc<Facts>,
-    work: impl FnOnce(&App, &Facts) -> Result<T, ApiError> + Send + 'static,
+    facts: &Arc<F>,
+    work: impl FnOnce(&App, &F) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let (own_app, own_facts) = (Arc::clone(app), Arc::clone(facts));
     let done = tokio::task::spawn_blocking(move || work(&own_app, &own_facts)).await;

@@ -10,8 +10,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
+use fireside_engine::{EmbedTexts, Request, RequestId};
 use fireside_engine::{Engine, EngineStats, Error as EngineError, Event, Executor, ExecutorError};
-use fireside_engine::{Request, RequestId};
 use fireside_model::BLOCK;
 use fireside_openai::{ApiError, ErrorKind};
 use fireside_tokenizer::{ChatTemplate, Tokenizer};
@@ -23,7 +23,7 @@ use crate::status::Status;
 use crate::trace::Generation;
 
 /// Losses of the device in a row, without a step between them, after which the engine gives up.
-const REBUILDS: usize = 3;
+pub(crate) const REBUILDS: usize = 3;
 
 /// How many times as many tokens may wait as the KV cache has positions, where no bound is set: what
 /// waits is run in about so many rounds.
@@ -57,6 +57,13 @@ pub(crate) struct Facts {
     pub(crate) step_tokens: usize,
 }
 
+/// What handlers know of an embedder.
+#[derive(Debug, Clone)]
+pub(crate) struct EmbedFacts {
+    pub(crate) texts: EmbedTexts,
+    pub(crate) device: String,
+}
+
 /// A client's request: one engine request for each of its prompts.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -88,6 +95,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// Set with the first loading; a rebuilt engine has the same.
     pub(crate) facts: RwLock<Option<Arc<Facts>>>,
+    /// The same of an embedder.
+    pub(crate) embeds: RwLock<Option<Arc<EmbedFacts>>>,
     /// Why the first loading failed.
     pub(crate) failure: watch::Sender<Option<String>>,
     /// How fast sequences end.
@@ -103,18 +112,8 @@ pub(crate) fn run<E: Executor>(
     let mut losses = 0;
     let mut first = true;
     loop {
-        let loaded = catch_unwind(AssertUnwindSafe(&mut load))
-            .unwrap_or_else(|_| Err("loading the model panicked".into()));
-        let mut loaded = match loaded {
-            Ok(loaded) => loaded,
-            Err(reason) => {
-                tracing::error!(%reason, "the model could not be loaded");
-                if first {
-                    shared.failure.send_replace(Some(reason.clone()));
-                }
-                shared.status.dead(reason);
-                return reject_all(jobs, shared);
-            }
+        let Some(mut loaded) = load_or_tell(&mut load, first, shared) else {
+            return reject_all(jobs, shared);
         };
         first = false;
         bound_queue(&mut loaded.engine);
@@ -144,6 +143,27 @@ pub(crate) fn run<E: Executor>(
         if losses >= REBUILDS {
             shared.status.dead(reason);
             return reject_all(jobs, shared);
+        }
+    }
+}
+
+/// Loads, or tells why it cannot be done.
+pub(crate) fn load_or_tell<T>(
+    load: &mut impl FnMut() -> Result<T, String>,
+    first: bool,
+    shared: &Shared,
+) -> Option<T> {
+    let loaded = catch_unwind(AssertUnwindSafe(load))
+        .unwrap_or_else(|_| Err("loading the model panicked".into()));
+    match loaded {
+        Ok(loaded) => Some(loaded),
+        Err(reason) => {
+            tracing::error!(%reason, "the model could not be loaded");
+            if first {
+                shared.failure.send_replace(Some(reason.clone()));
+            }
+            shared.status.dead(reason);
+            None
         }
     }
 }

@@ -11,6 +11,7 @@ use fireside_engine::{
 use fireside_formats::WeightFile;
 use fireside_kernels::counters::Counters;
 use fireside_model::device::{ComputeDevice, DeviceError, PowerPreference};
+use fireside_model::embedding::EmbeddingFiles;
 use fireside_model::load::{
     Description, FolderFiles, LoadedModel, describe_folder, describe_gguf, load,
 };
@@ -214,6 +215,7 @@ impl WebEngine {
             tokenizer_config: bytes("tokenizer_config.json"),
             generation_config: bytes("generation_config.json"),
             chat_template: text("chat_template.jinja"),
+            embedding: EmbeddingFiles::read(bytes),
         })
         .map_err(|e| bad(&e))?;
         let shards = named(names, sources)?;

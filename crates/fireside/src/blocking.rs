@@ -11,7 +11,9 @@
 
 use std::ops::ControlFlow;
 
-use crate::{Error, Event, GenerationParams, Input, Loading, Output};
+use crate::{
+    EmbedParams, Embedded, Error, Event, Features, GenerationParams, Input, Loading, Output,
+};
 
 /// A pipeline whose calls wait.
 #[derive(Debug)]
@@ -61,6 +63,32 @@ impl Pipeline {
         on_event: impl FnMut(usize, Event) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         pollster::block_on(self.0.stream(input, params, on_event))
+    }
+
+    /// As [`crate::Pipeline::embed`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Pipeline::embed`].
+    pub fn embed<T: AsRef<str>>(
+        &mut self,
+        texts: impl IntoIterator<Item = T>,
+        params: &EmbedParams,
+    ) -> Result<Vec<Embedded>, Error> {
+        pollster::block_on(self.0.embed(texts, params))
+    }
+
+    /// As [`crate::Pipeline::features`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Pipeline::features`].
+    pub fn features<T: AsRef<str>>(
+        &mut self,
+        texts: impl IntoIterator<Item = T>,
+        params: &EmbedParams,
+    ) -> Result<Vec<Features>, Error> {
+        pollster::block_on(self.0.features(texts, params))
     }
 
     /// The pipeline whose calls are `async`.

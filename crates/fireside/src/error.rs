@@ -5,10 +5,32 @@
 #[non_exhaustive]
 pub enum Error {
     /// The task is not one that there is.
-    #[error("unknown task {task:?}: the known one is \"text-generation\"")]
+    #[error(
+        "unknown task {task:?}: the known ones are \"text-generation\" and \"feature-extraction\""
+    )]
     UnknownTask {
         /// The task asked for.
         task: String,
+    },
+    /// The pipeline is for another task.
+    #[error("the pipeline's task is {task}; this call needs one for {needs}")]
+    WrongTask {
+        /// The pipeline's.
+        task: &'static str,
+        /// The one that the call belongs to.
+        needs: &'static str,
+    },
+    /// The model does something else.
+    #[error("{model} makes {makes}; the task {task} needs a model that makes {needs}")]
+    WrongModel {
+        /// The model, as it was named.
+        model: String,
+        /// What it makes.
+        makes: &'static str,
+        /// The task.
+        task: &'static str,
+        /// What the task makes.
+        needs: &'static str,
     },
     /// The model's files could not be found or fetched.
     #[error(transparent)]

@@ -13,6 +13,21 @@
 //! # }
 //! ```
 //!
+//! The task `feature-extraction` makes embeddings:
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), fireside::Error> {
+//! use fireside::{EmbedParams, pipeline};
+//!
+//! let mut extractor = pipeline("feature-extraction", "all-MiniLM-L6-v2/").await?;
+//! let texts = ["A fire crackles.", "Le feu crépite."];
+//! for embedded in extractor.embed(texts, &EmbedParams::default()).await? {
+//!     println!("{:?}", embedded.embedding);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! [`pipeline`] takes a task and a model: a GGUF file, a model folder, a known name or a hub id.
 //! [`Loading`] chooses device, cache and context; [`blocking`] is the same without `async`. Inputs
 //! are a prompt, a list of prompts (run as a batch), or chat messages.
@@ -28,11 +43,11 @@ pub mod cli;
 
 pub use error::Error;
 pub use fireside_engine::{
-    CacheSize, Completion, EngineConfig, Event, FinishReason, GenerationParams, RequestStats,
-    Token, TokenLogprob,
+    CacheSize, Completion, EmbedLimits, EmbedParams, EmbedTexts, EngineConfig, Event, FinishReason,
+    GenerationParams, RequestStats, Token, TokenLogprob,
 };
-pub use fireside_model::KvDtype;
 pub use fireside_model::device::{AdapterReport, ComputeDevice, DeviceChoice, adapters};
+pub use fireside_model::{KvDtype, Pooling};
 pub use input::{Input, Message};
 pub use loading::{Loading, pipeline};
-pub use pipeline::{Output, Pipeline};
+pub use pipeline::{Embedded, FeatureExtraction, Features, Output, Pipeline, Task, TextGeneration};

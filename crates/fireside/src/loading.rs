@@ -1,31 +1,31 @@
 //! From a task and a model's name to a pipeline.
 
-use fireside_engine::{CacheSize, Engine, EngineConfig, GenerationDefaults, ModelExecutor};
+use fireside_engine::{
+    CacheSize, Embedder, Engine, EngineConfig, GenerationDefaults, ModelExecutor,
+};
 use fireside_hub::{Options, resolve};
+use fireside_model::Embedding;
 use fireside_model::KvDtype;
 use fireside_model::device::{ComputeDevice, DeviceChoice};
 use fireside_model::path::OpenModel;
 
-use crate::{Error, Pipeline};
+use crate::{Error, FeatureExtraction, Pipeline, Task, TextGeneration};
 
-/// Loads a model for a task with everything at its default; the task is `text-generation`.
+/// Loads a model for a task with everything at its default; the tasks are `text-generation` and
+/// `feature-extraction`.
 ///
 /// # Errors
 ///
 /// An unknown task, and those of [`Loading::load`].
 pub async fn pipeline(task: &str, model: &str) -> Result<Pipeline, Error> {
-    if task != "text-generation" {
-        return Err(Error::UnknownTask {
-            task: task.chars().take(60).collect(),
-        });
-    }
-    Loading::new(model).load().await
+    Loading::new(model).task(task.parse()?).load().await
 }
 
 /// How a model is loaded.
 #[derive(Debug, Clone)]
 pub struct Loading {
     model: String,
+    task: Task,
     device: DeviceChoice,
     kv: KvDtype,
     context: Option<usize>,
@@ -39,6 +39,7 @@ impl Loading {
     pub fn new(model: impl Into<String>) -> Self {
         Self {
             model: model.into(),
+            task: Task::TextGeneration,
             device: DeviceChoice::Auto,
             kv: KvDtype::F16,
             context: None,
@@ -46,6 +47,13 @@ impl Loading {
             hub: None,
             engine: EngineConfig::default(),
         }
+    }
+
+    /// What the model is for; `text-generation` by default.
+    #[must_use]
+    pub fn task(mut self, task: Task) -> Self {
+        self.task = task;
+        self
     }
 
     /// The device; the best GPU, else a software adapter, else the CPU by default.
@@ -96,17 +104,42 @@ impl Loading {
     ///
     /// # Errors
     ///
-    /// A model that cannot be found, fetched or read, a device that cannot be opened or is too
-    /// small, a context the model does not have.
+    /// A model that cannot be found, fetched or read, or that is not for the task, a device that cannot be
+    /// opened or is too small, a context the model does not have.
     pub async fn load(self) -> Result<Pipeline, Error> {
-        let options = self.hub.unwrap_or_else(Options::from_env);
-        let files = resolve(&self.model, &options)?;
-        let open = OpenModel::open(files.path())?;
+        Ok(match self.task {
+            Task::TextGeneration => {
+                Pipeline::TextGeneration(Box::new(self.text_generation().await?))
+            }
+            Task::FeatureExtraction => {
+                Pipeline::FeatureExtraction(Box::new(self.feature_extraction().await?))
+            }
+        })
+    }
+
+    /// Whether the model is made for embeddings; it is fetched if need be.
+    ///
+    /// # Errors
+    ///
+    /// A model that cannot be found, fetched or read.
+    pub fn embeds(&self) -> Result<bool, Error> {
+        Ok(self.open()?.description.embedding.is_some())
+    }
+
+    /// Loads a model that generates text.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load).
+    pub async fn text_generation(self) -> Result<TextGeneration, Error> {
+        let open = self.open()?;
         let config = &open.description.config;
-        if let Some(asked) = self.context.filter(|c| *c == 0 || *c > config.context) {
-            return Err(Error::Context {
-                asked,
-                most: config.context,
+        if config.family.encoder {
+            return Err(Error::WrongModel {
+                model: self.model,
+                makes: "embeddings",
+                task: Task::TextGeneration.name(),
+                needs: "text",
             });
         }
         let size = CacheSize {
@@ -125,6 +158,34 @@ impl Loading {
             })?;
         let executor = ModelExecutor::new(loaded.model, positions, self.kv)?;
         let engine = Engine::new(executor, text.tokenizer, defaults, self.engine)?;
-        Ok(Pipeline::new(engine, text.template))
+        Ok(TextGeneration::new(engine, text.template))
+    }
+
+    /// Loads a model that makes embeddings: an encoder, or a decoder, of which sentence-transformers' files say
+    /// how (else the last token's hidden state counts, in the length 1).
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load).
+    pub async fn feature_extraction(self) -> Result<FeatureExtraction, Error> {
+        let open = self.open()?;
+        let device = ComputeDevice::open(self.device).await?;
+        let loaded = open.load(device, &mut |_, _| {})?;
+        let embedding = loaded.embedding.unwrap_or_else(Embedding::of_decoder);
+        let tokenizer = loaded.text.tokenizer;
+        let embedder = Embedder::new(loaded.model, tokenizer, embedding, self.context)?;
+        Ok(FeatureExtraction::new(embedder))
+    }
+
+    /// Opens the model's files, and sees that the context is one that it has.
+    fn open(&self) -> Result<OpenModel, Error> {
+        let options = self.hub.clone().unwrap_or_else(Options::from_env);
+        let files = resolve(&self.model, &options)?;
+        let open = OpenModel::open(files.path())?;
+        let most = open.description.config.context;
+        match self.context.filter(|c| *c == 0 || *c > most) {
+            Some(asked) => Err(Error::Context { asked, most }),
+            None => Ok(open),
+        }
     }
 }

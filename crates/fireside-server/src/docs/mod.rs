@@ -32,6 +32,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
     paths(
         openai::chat_completions,
         openai::completions,
+        openai::embeddings,
         openai::models,
         openai::model,
         tgi::switch,
@@ -73,7 +74,7 @@ impl Modify for Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fireside_openai::{ApiError, ChatRequest, CompletionRequest};
+    use fireside_openai::{ApiError, ChatRequest, CompletionRequest, EmbeddingsRequest};
     use serde_json::{Value, json};
 
     use crate::tgi::request::Generate;
@@ -108,6 +109,10 @@ mod tests {
         let completion = json!({ "prompt": "Hi", "stream": true });
         are_read("CompletionRequest", &completion, |body| {
             CompletionRequest::from_json(&bytes(body)).err()
+        });
+        let embeddings = json!({ "input": "Hi" });
+        are_read("EmbeddingsRequest", &embeddings, |body| {
+            EmbeddingsRequest::from_json(&bytes(body)).err()
         });
         let generate = json!({ "inputs": "Hi" });
         are_read("GenerateRequest", &generate, |body| {

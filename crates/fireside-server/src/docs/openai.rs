@@ -367,6 +367,77 @@ pub(super) fn chat_completions() {}
 ))]
 pub(super) fn completions() {}
 
+/// Texts, or their tokens.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum EmbeddingInput {
+    Text(String),
+    Texts(Vec<String>),
+    Tokens(Vec<u32>),
+    ManyTokens(Vec<Vec<u32>>),
+}
+
+/// Texts whose embeddings are wanted.
+#[derive(ToSchema)]
+pub(super) struct EmbeddingsRequest {
+    /// The served model's name; `tgi` always means it, and so does nothing.
+    #[schema(example = "tgi")]
+    model: Option<String>,
+    input: EmbeddingInput,
+    /// `float` for lists of numbers, `base64` for little-endian 32-bit floats.
+    #[schema(example = "float")]
+    encoding_format: Option<String>,
+    /// Keep only so many of the first values.
+    #[schema(minimum = 1)]
+    dimensions: Option<u64>,
+    /// Give embeddings the length 1; what the model's files say by default.
+    normalize: Option<bool>,
+    /// Cut texts that are too long instead of refusing them.
+    truncate: Option<bool>,
+    /// The name of the model's prompt to put before each text.
+    prompt_name: Option<String>,
+    /// Who asks; nothing depends on it.
+    user: Option<String>,
+}
+
+/// A list of numbers, or base64.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Vector {
+    Floats(Vec<f32>),
+    Base64(String),
+}
+
+#[derive(ToSchema)]
+pub(super) struct EmbeddingObject {
+    #[schema(example = "embedding")]
+    object: String,
+    index: u64,
+    embedding: Vector,
+}
+
+#[derive(ToSchema)]
+pub(super) struct EmbeddingUsage {
+    prompt_tokens: u64,
+    total_tokens: u64,
+}
+
+#[derive(ToSchema)]
+pub(super) struct Embeddings {
+    #[schema(example = "list")]
+    object: String,
+    data: Vec<EmbeddingObject>,
+    model: String,
+    usage: EmbeddingUsage,
+}
+
+/// Make embeddings of texts, where the served model is made for them
+#[utoipa::path(post, path = "/v1/embeddings", tag = "openai", request_body = EmbeddingsRequest, responses(
+    (status = 200, body = Embeddings, description = "an embedding for each text, in their order"),
+    Refused,
+))]
+pub(super) fn embeddings() {}
+
 /// The served model, as a list of one
 #[utoipa::path(get, path = "/v1/models", tag = "openai", responses(
     (status = 200, body = Models),

@@ -1,5 +1,6 @@
 //! The routes, each only a translation.
 
+mod embeddings;
 mod openai;
 pub(crate) mod operations;
 mod tgi;
@@ -30,6 +31,7 @@ pub(crate) fn router(app: Arc<App>, address: Option<IpAddr>) -> Router {
     let guarded = Router::new()
         .route("/v1/chat/completions", post(openai::chat))
         .route("/v1/completions", post(openai::completions))
+        .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*id}", get(openai::model))
         .route("/", post(tgi::switch))

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use fireside_openai::ApiError;
-use serde_json::json;
+use fireside_openai::{ApiError, MAX_INPUTS};
+use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::http::error::{Dialect, json_response};
 use crate::metrics::CONTENT_TYPE;
 use crate::tgi::request::{MAX_BEST_OF, MAX_STOPS, MAX_TOP_N};
+use crate::worker::EmbedFacts;
 
 /// 200 while the process is of any use, busy or loading too; it asks nobody.
 pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
@@ -46,6 +47,9 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
 
 /// What is served, under which limits, with which defaults: TGI's keys, and more.
 pub(crate) async fn info(State(app): State<Arc<App>>) -> Response {
+    if let Ok(facts) = app.embeds() {
+        return json_response(&embedding_info(&app, &facts));
+    }
     let facts = match app.facts() {
         Ok(facts) => facts,
         Err(error) => return Dialect::Tgi.response(&error),
@@ -80,6 +84,35 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Response {
         "sha": null,
         "docker_label": null,
     }))
+}
+
+/// What is served where the model makes embeddings.
+fn embedding_info(app: &App, facts: &EmbedFacts) -> Value {
+    let (options, limits) = (&app.options, facts.texts.limits());
+    let embedding = facts.texts.embedding();
+    let prompts: Vec<&String> = embedding.prompts.keys().collect();
+    json!({
+        "model_id": options.model,
+        "model_sha": null,
+        "model_pipeline_tag": "feature-extraction",
+        "model_device_type": facts.device,
+        "model_type": { "embedding": { "pooling": embedding.pooling.name() } },
+        "dimensions": limits.dimensions,
+        "normalize": embedding.normalize,
+        "prompts": prompts,
+        "max_concurrent_requests": options.max_concurrent_requests,
+        "max_input_tokens": limits.max_tokens,
+        "max_input_length": limits.max_tokens,
+        "max_batch_tokens": limits.step_tokens,
+        "max_client_batch_size": MAX_INPUTS,
+        "payload_limit": options.payload_limit,
+        "payload_total_limit": options.payload_total_limit(),
+        "request_timeout": options.request_timeout.as_secs_f64(),
+        "drain_timeout": options.drain_timeout.as_secs_f64(),
+        "vocab_size": limits.vocab,
+        "router": "fireside-server",
+        "version": env!("CARGO_PKG_VERSION"),
+    })
 }
 
 /// The server's version.

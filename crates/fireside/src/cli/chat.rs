@@ -13,7 +13,7 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
 use super::{ChatArgs, load};
-use crate::{Event, GenerationParams, Message, Pipeline};
+use crate::{Event, GenerationParams, Message, TextGeneration};
 
 const HELP: &str = "/reset forgets the conversation, /system TEXT sets the system message, \
                     /help shows this, /quit or Ctrl-D ends; Ctrl-C stops an answer";
@@ -94,7 +94,7 @@ impl Conversation {
 }
 
 fn answer(
-    pipeline: &mut Pipeline,
+    pipeline: &mut TextGeneration,
     messages: &[Message],
     params: &GenerationParams,
     stop: &AtomicBool,

@@ -37,7 +37,7 @@ pub(super) fn run(args: &GenerateArgs) -> Result<()> {
 }
 
 fn stream(
-    pipeline: &mut crate::Pipeline,
+    pipeline: &mut crate::TextGeneration,
     input: Input,
     params: &crate::GenerationParams,
 ) -> Result<()> {

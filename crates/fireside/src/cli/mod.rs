@@ -4,6 +4,7 @@ mod adapters;
 mod bench;
 mod bench_serve;
 mod chat;
+mod embed;
 mod generate;
 mod inspect;
 mod output;
@@ -20,7 +21,7 @@ use fireside_hub::Options;
 use fireside_model::KvDtype;
 use fireside_model::device::DeviceChoice;
 
-use crate::{Loading, Pipeline};
+use crate::{Loading, TextGeneration};
 
 /// Run language models on any GPU.
 #[derive(Debug, Parser)]
@@ -36,6 +37,8 @@ enum Command {
     Generate(GenerateArgs),
     /// Chat in the terminal.
     Chat(ChatArgs),
+    /// Make embeddings of texts, as JSON.
+    Embed(EmbedArgs),
     /// Measure prefill and decode speed, or a server under load.
     Bench(BenchArgs),
     /// Serve the model over HTTP, to OpenAI's and TGI's clients.
@@ -198,6 +201,40 @@ struct ChatArgs {
     sampling: SamplingArgs,
 }
 
+#[derive(Debug, Args)]
+struct EmbedArgs {
+    /// The texts; none reads one from each line of standard input.
+    texts: Vec<String>,
+    /// An embedding model: a folder with config.json, tokenizer.json and *.safetensors, a known name or a hub
+    /// id.
+    #[arg(short, long, env = "FIRESIDE_MODEL")]
+    model: String,
+    /// auto, gpu, cpu, or the number of an adapter from `fireside adapters`.
+    #[arg(short, long, env = "FIRESIDE_DEVICE", default_value = "auto")]
+    device: DeviceChoice,
+    /// Keep only so many of the first values.
+    #[arg(long, value_name = "N")]
+    dimensions: Option<usize>,
+    /// The name of the model's prompt to put before each text, `query` for example.
+    #[arg(long, value_name = "NAME")]
+    prompt_name: Option<String>,
+    /// Cut texts that are too long instead of refusing them.
+    #[arg(long)]
+    truncate: bool,
+    /// Give embeddings as they are, not in the length 1.
+    #[arg(long)]
+    no_normalize: bool,
+    /// `embeddings` prints a JSON list for each text, `similarities` the cosine of each pair as a table.
+    #[arg(long, value_enum, default_value = "embeddings")]
+    format: EmbedFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum EmbedFormat {
+    Embeddings,
+    Similarities,
+}
+
 #[derive(Debug, Subcommand)]
 enum BenchCommand {
     /// Measure any server with OpenAI's interface under load.
@@ -266,6 +303,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
+        Command::Embed(args) => embed::run(&args),
         Command::Bench(BenchArgs {
             command: Some(BenchCommand::Serve(args)),
             ..
@@ -302,7 +340,7 @@ fn local(model: &str, options: &Options) -> Result<PathBuf> {
 }
 
 /// Loads a model with the notice about its device.
-fn load(args: &ModelArgs, sampling: &SamplingArgs) -> Result<Pipeline> {
+fn load(args: &ModelArgs, sampling: &SamplingArgs) -> Result<TextGeneration> {
     // Wrong parameters are told before anything is fetched or loaded.
     sampling
         .params()
@@ -312,7 +350,7 @@ fn load(args: &ModelArgs, sampling: &SamplingArgs) -> Result<Pipeline> {
             .device(args.device)
             .kv_cache_dtype(args.kv_cache_dtype.into())
             .context(args.context)
-            .load(),
+            .text_generation(),
     )?;
     output::notice(pipeline.device(), args.device == DeviceChoice::Cpu);
     Ok(pipeline)

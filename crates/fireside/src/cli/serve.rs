@@ -8,14 +8,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use fireside_engine::{CacheSize, EngineConfig};
-use fireside_hub::Options as HubOptions;
 use fireside_model::device::ComputeDevice;
-use fireside_server::{Loaded, Options, Server, Tls};
+use fireside_server::{Loaded, LoadedEmbedder, Options, Server, Tls};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::telemetry::{self, Collector, LogFormat};
-use super::{ModelArgs, local, output};
+use super::{ModelArgs, output};
 use crate::Loading;
 
 /// Where to listen, and the limits.
@@ -301,30 +300,9 @@ pub(super) fn run(args: &ServeArgs) -> Result<()> {
         service: &args.otlp_service_name,
     });
     let telemetry = telemetry::begin(args.log_format, collector)?;
-    // A model that is not there is told before anything listens.
-    local(&args.model.model, &HubOptions::from_env())?;
     let loading = args.loading();
-    let cpu = args.model.device == crate::DeviceChoice::Cpu;
-    let mut last: Option<ComputeDevice> = None;
-    let load = move || {
-        // An engine that is built again needs the memory of the one before.
-        if let Some(device) = last.take() {
-            device.destroy();
-        }
-        let pipeline = pollster::block_on(loading.clone().load()).map_err(|e| e.to_string())?;
-        output::notice(pipeline.device(), cpu);
-        let device = pipeline
-            .device()
-            .adapter()
-            .map_or_else(|| "cpu".to_owned(), |adapter| adapter.name.clone());
-        last = Some(pipeline.device().clone());
-        let (engine, template) = pipeline.into_parts();
-        Ok(Loaded {
-            engine,
-            template,
-            device,
-        })
-    };
+    // A model that is not there is told before anything listens.
+    let embeds = loading.embeds()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -336,7 +314,8 @@ pub(super) fn run(args: &ServeArgs) -> Result<()> {
         let address = listener.local_addr()?;
         let (word, words) = mpsc::channel(2);
         let signals = signals(word.clone())?;
-        let server = Server::start(options, load)?;
+        let cpu = args.model.device == crate::DeviceChoice::Cpu;
+        let server = start(options, loading, embeds, cpu)?;
         println!("listening on {scheme}://{address}");
         let failed = server.failed();
         tokio::select! {
@@ -350,6 +329,53 @@ pub(super) fn run(args: &ServeArgs) -> Result<()> {
     runtime.shutdown_background();
     drop(telemetry);
     result
+}
+
+/// Starts a server that loads a model which generates, or one which makes embeddings.
+fn start(options: Options, loading: Loading, embeds: bool, cpu: bool) -> std::io::Result<Server> {
+    let mut held = HeldDevice(None);
+    if embeds {
+        return Server::start_embeddings(options, move || {
+            held.free();
+            let loaded = pollster::block_on(loading.clone().feature_extraction());
+            let extraction = loaded.map_err(|e| e.to_string())?;
+            let device = held.hold(extraction.device(), cpu);
+            let embedder = extraction.into_embedder();
+            Ok(LoadedEmbedder { embedder, device })
+        });
+    }
+    Server::start(options, move || {
+        held.free();
+        let loaded = pollster::block_on(loading.clone().text_generation());
+        let pipeline = loaded.map_err(|e| e.to_string())?;
+        let device = held.hold(pipeline.device(), cpu);
+        let (engine, template) = pipeline.into_parts();
+        Ok(Loaded {
+            engine,
+            template,
+            device,
+        })
+    })
+}
+
+/// The device of the engine that runs: one that is built again needs the memory of the one before.
+struct HeldDevice(Option<ComputeDevice>);
+
+impl HeldDevice {
+    fn free(&mut self) {
+        if let Some(device) = self.0.take() {
+            device.destroy();
+        }
+    }
+
+    /// Keeps the device, says what it is where people should know, and gives its name.
+    fn hold(&mut self, device: &ComputeDevice, asked_for_cpu: bool) -> String {
+        output::notice(device, asked_for_cpu);
+        self.0 = Some(device.clone());
+        device
+            .adapter()
+            .map_or_else(|| "cpu".to_owned(), |adapter| adapter.name.clone())
+    }
 }
 
 /// Sends a word for each signal that asks to end.

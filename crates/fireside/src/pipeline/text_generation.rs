@@ -1,4 +1,4 @@
-//! A loaded model that generates text.
+//! A model that generates text.
 
 use std::ops::ControlFlow;
 
@@ -8,9 +8,9 @@ use fireside_tokenizer::{ChatInput, ChatTemplate, Tokenizer};
 
 use crate::{Completion, Error, GenerationParams, Input};
 
-/// A text-generation pipeline: a model, its tokenizer and its template on a device.
+/// The task `text-generation`: a model, its tokenizer and its template on a device.
 #[derive(Debug)]
-pub struct Pipeline {
+pub struct TextGeneration {
     engine: Engine<ModelExecutor>,
     template: Option<ChatTemplate>,
 }
@@ -28,7 +28,7 @@ pub struct Output {
     pub completion: Completion,
 }
 
-impl Pipeline {
+impl TextGeneration {
     pub(crate) fn new(engine: Engine<ModelExecutor>, template: Option<ChatTemplate>) -> Self {
         Self { engine, template }
     }
@@ -94,7 +94,7 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// Those of [`Pipeline::tokens`], a parameter that means nothing, a prompt longer than the
+    /// Those of [`TextGeneration::tokens`], a parameter that means nothing, a prompt longer than the
     /// context, a failing device.
     pub async fn generate(
         &mut self,
@@ -123,7 +123,7 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// Those of [`Pipeline::generate`].
+    /// Those of [`TextGeneration::generate`].
     pub async fn stream(
         &mut self,
         input: impl Into<Input>,

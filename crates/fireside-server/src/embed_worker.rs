@@ -1,0 +1,231 @@
+//! The thread that owns an embedder and its device: takes jobs in, steps, hands embeddings out.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use fireside_engine::{
+    EmbedEngine, Embedder, Error as EngineError, ExecutorError, Pooled, RequestId,
+};
+use fireside_openai::{ApiError, ErrorKind};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use crate::worker::{EmbedFacts, REBUILDS, Shared, load_or_tell};
+
+/// What loading a model for embeddings gives.
+#[derive(Debug)]
+pub struct LoadedEmbedder {
+    /// The embedder, with its model on its device.
+    pub embedder: Embedder,
+    /// What the device is, for `/info`.
+    pub device: String,
+}
+
+/// A client's texts.
+#[derive(Debug)]
+pub(crate) struct EmbedJob {
+    /// The tokens of each; none is empty or too long.
+    pub(crate) texts: Vec<Vec<u32>>,
+    /// Gets their pooled hidden states. A job whose reader is gone is dropped before its next step.
+    pub(crate) reply: oneshot::Sender<Result<Vec<Vec<f32>>, ApiError>>,
+    /// Its place among the requests that may be under way.
+    pub(crate) permit: OwnedSemaphorePermit,
+    /// The id that logs show.
+    pub(crate) id: Arc<str>,
+    pub(crate) arrived: Instant,
+}
+
+/// Loads, serves and, after a loss of the device, loads again, until no handler is left.
+pub(crate) fn run(
+    mut load: impl FnMut() -> Result<LoadedEmbedder, String>,
+    mut jobs: mpsc::Receiver<EmbedJob>,
+    shared: &Shared,
+) {
+    let mut losses = 0;
+    let mut first = true;
+    loop {
+        let Some(loaded) = load_or_tell(&mut load, first, shared) else {
+            return reject_all(jobs, shared);
+        };
+        first = false;
+        let facts = EmbedFacts {
+            texts: loaded.embedder.texts().clone(),
+            device: loaded.device.clone(),
+        };
+        if let Ok(mut place) = shared.embeds.write() {
+            *place = Some(Arc::new(facts));
+        }
+        shared.status.ready();
+        tracing::info!(device = %loaded.device, "ready");
+        let mut worker = Worker {
+            engine: EmbedEngine::new(loaded.embedder),
+            open: BTreeMap::new(),
+            shared,
+        };
+        let Err(reason) = worker.serve(&mut jobs) else {
+            return;
+        };
+        shared.status.loading();
+        losses = if worker.engine.steps() > 1 {
+            1
+        } else {
+            losses + 1
+        };
+        tracing::error!(%reason, losses, "the embedder is lost and is built again");
+        drop(worker);
+        if losses >= REBUILDS {
+            shared.status.dead(reason);
+            return reject_all(jobs, shared);
+        }
+    }
+}
+
+/// Answers every job with the reason why there is no embedder.
+fn reject_all(mut jobs: mpsc::Receiver<EmbedJob>, shared: &Shared) {
+    while let Some(job) = jobs.blocking_recv() {
+        let reason = shared.status.open().err();
+        let unknown = || ApiError::new(ErrorKind::Unavailable, "the embedder has ended");
+        let _ = job.reply.send(Err(reason.unwrap_or_else(unknown)));
+    }
+}
+
+struct Worker<'a> {
+    engine: EmbedEngine,
+    open: BTreeMap<RequestId, Open>,
+    shared: &'a Shared,
+}
+
+/// A job in the engine.
+struct Open {
+    reply: oneshot::Sender<Result<Vec<Vec<f32>>, ApiError>>,
+    texts: usize,
+    tokens: usize,
+    id: Arc<str>,
+    arrived: Instant,
+    /// When it was first part of a step.
+    began: Option<Instant>,
+    /// Freed with the job, however it ends.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Worker<'_> {
+    /// Steps until no handler is left, or until the device is lost: then it gives the reason.
+    fn serve(&mut self, jobs: &mut mpsc::Receiver<EmbedJob>) -> Result<(), String> {
+        loop {
+            if !self.engine.has_work() {
+                match jobs.blocking_recv() {
+                    Some(job) => self.take(job),
+                    None => return Ok(()),
+                }
+            }
+            while let Ok(job) = jobs.try_recv() {
+                self.take(job);
+            }
+            self.drop_abandoned();
+            if self.engine.has_work() {
+                self.step()?;
+            }
+        }
+    }
+
+    fn take(&mut self, job: EmbedJob) {
+        let (texts, tokens) = (job.texts.len(), job.texts.iter().map(Vec::len).sum());
+        match self.engine.submit(job.texts) {
+            Ok(id) => {
+                let open = Open {
+                    reply: job.reply,
+                    texts,
+                    tokens,
+                    id: job.id,
+                    arrived: job.arrived,
+                    began: None,
+                    _permit: job.permit,
+                };
+                self.open.insert(id, open);
+            }
+            Err(error) => drop(job.reply.send(Err(error.into()))),
+        }
+    }
+
+    /// Ends the jobs whose readers are gone.
+    fn drop_abandoned(&mut self) {
+        let engine = &mut self.engine;
+        self.open.retain(|id, open| {
+            let gone = open.reply.is_closed();
+            if gone {
+                engine.cancel(*id);
+                tracing::info!(request_id = %open.id, "the client is gone, its request is cancelled");
+                self.shared.metrics.failed("dropped");
+            }
+            !gone
+        });
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        self.shared.status.step_begins();
+        let began = Instant::now();
+        let before = self.engine.waiting();
+        let engine = &mut self.engine;
+        let result = catch_unwind(AssertUnwindSafe(|| pollster::block_on(engine.step())));
+        self.shared.status.step_ends();
+        let ended = match result {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(error)) => {
+                let lost = matches!(
+                    error,
+                    EngineError::Executor {
+                        source: ExecutorError::DeviceLost { .. },
+                        ..
+                    }
+                );
+                let reason = error.to_string();
+                self.fail_all(&error.into());
+                return if lost { Err(reason) } else { Ok(()) };
+            }
+            Err(_) => {
+                let reason = "a step panicked";
+                self.fail_all(&ApiError::new(ErrorKind::Server, reason));
+                return Err(reason.into());
+            }
+        };
+        let pace = self.shared.pace.lock();
+        let ran = before - self.engine.waiting();
+        pace.unwrap_or_else(PoisonError::into_inner)
+            .step(began.elapsed(), ran);
+        // Whoever comes after the first that still waits has had no turn.
+        let first_left = self.open.keys().nth(ended.len()).copied();
+        for (id, open) in &mut self.open {
+            if Some(*id) <= first_left || first_left.is_none() {
+                open.began.get_or_insert(began);
+            }
+        }
+        for Pooled { request, states } in ended {
+            if let Some(open) = self.open.remove(&request) {
+                let queued = open
+                    .began
+                    .map_or_else(Default::default, |b| b - open.arrived);
+                tracing::info!(
+                    request_id = %open.id,
+                    texts = open.texts,
+                    prompt_tokens = open.tokens,
+                    queued_ms = queued.as_millis() as u64,
+                    total_ms = open.arrived.elapsed().as_millis() as u64,
+                    "embedded"
+                );
+                let whole = open.arrived.elapsed();
+                self.shared.metrics.embedded(open.tokens, queued, whole);
+                let _ = open.reply.send(Ok(states));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells every job that it failed, and why.
+    fn fail_all(&mut self, error: &ApiError) {
+        for open in std::mem::take(&mut self.open).into_values() {
+            self.shared.metrics.failed("generation");
+            let _ = open.reply.send(Err(error.clone()));
+        }
+    }
+}
