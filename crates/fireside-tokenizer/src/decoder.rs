@@ -14,8 +14,22 @@ pub(crate) struct DecodeRules {
     pub(crate) strip: Option<(char, usize)>,
     /// Tokens are joined by a space (a tokenizer without a decoder).
     pub(crate) separator: bool,
-    /// The first token loses this word marker.
-    pub(crate) drop_in_first: Option<char>,
+    /// How the first token differs from the others.
+    pub(crate) first: FirstToken,
+}
+
+/// What the first token of a text is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FirstToken {
+    /// The same as anywhere else.
+    Same,
+    /// Itself without this word marker.
+    Unmarked(char),
+    /// Itself, with neither the space nor the loss of a prefix that others have (WordPiece).
+    Whole {
+        /// Whether spaces that English does not write are removed from it.
+        cleanup: bool,
+    },
 }
 
 impl DecodeRules {
@@ -25,7 +39,7 @@ impl DecodeRules {
             replacement: Replacement::PerSequence,
             strip: None,
             separator: false,
-            drop_in_first: None,
+            first: FirstToken::Same,
         }
     }
 
@@ -35,7 +49,7 @@ impl DecodeRules {
             replacement: Replacement::PerByte,
             strip: space_prefix.then_some((' ', 1)),
             separator: false,
-            drop_in_first: None,
+            first: FirstToken::Same,
         }
     }
 }
@@ -54,6 +68,11 @@ enum Step {
         start: usize,
         stop: usize,
     },
+    /// A token with the prefix goes on from the one before it, others begin with a space.
+    WordPiece {
+        prefix: String,
+        cleanup: bool,
+    },
 }
 
 /// A compiled decoder: the steps for each token and the rules for the whole.
@@ -64,7 +83,8 @@ pub(crate) struct Decoder {
     fused: bool,
 }
 
-const KNOWN: &str = "ByteLevel, ByteFallback, Fuse, Metaspace, Replace, Sequence, Strip, none";
+const KNOWN: &str =
+    "ByteLevel, ByteFallback, Fuse, Metaspace, Replace, Sequence, Strip, WordPiece, none";
 
 fn unsupported(decoder: impl Into<String>) -> Error {
     Error::UnsupportedDecoder {
@@ -129,7 +149,9 @@ impl Decoder {
                     (Some(scheme), _) => scheme != "never",
                     (None, flag) => flag.and_then(Value::as_bool).unwrap_or(true),
                 };
-                self.rules.drop_in_first = prefixed.then_some(marker);
+                if prefixed {
+                    self.rules.first = FirstToken::Unmarked(marker);
+                }
                 self.steps.push(Step::Replace {
                     from: marker.to_string(),
                     to: " ".into(),
@@ -162,6 +184,18 @@ impl Decoder {
                     self.rules.strip = Some((content, start));
                 }
             }
+            "WordPiece" => {
+                if !self.steps.is_empty() || self.fused {
+                    return Err(unsupported("WordPiece after another decoder"));
+                }
+                let cleanup = decoder.get("cleanup").and_then(Value::as_bool);
+                let cleanup = cleanup.unwrap_or(true);
+                self.rules.first = FirstToken::Whole { cleanup };
+                self.steps.push(Step::WordPiece {
+                    prefix: text("prefix").unwrap_or("##").into(),
+                    cleanup,
+                });
+            }
             other => return Err(unsupported(other)),
         }
         Ok(())
@@ -190,10 +224,39 @@ impl Decoder {
                 } => {
                     text = strip(&text, *content, *start, *stop).to_owned().into();
                 }
+                Step::WordPiece { prefix, cleanup } => {
+                    text = match text.strip_prefix(prefix.as_str()) {
+                        Some(rest) => rest.to_owned().into(),
+                        None => format!(" {text}").into(),
+                    };
+                    if *cleanup {
+                        text = without_odd_spaces(&text).into();
+                    }
+                }
             }
         }
         out.extend_from_slice(text.as_bytes());
     }
+}
+
+/// A token without the spaces that English does not write before punctuation and contractions.
+pub(crate) fn without_odd_spaces(token: &str) -> String {
+    const ENGLISH: [(&str, &str); 11] = [
+        (" .", "."),
+        (" ?", "?"),
+        (" !", "!"),
+        (" ,", ","),
+        (" ' ", "'"),
+        (" n't", "n't"),
+        (" 'm", "'m"),
+        (" do not", " don't"),
+        (" 's", "'s"),
+        (" 've", "'ve"),
+        (" 're", "'re"),
+    ];
+    ENGLISH
+        .iter()
+        .fold(token.to_owned(), |text, (from, to)| text.replace(from, to))
 }
 
 /// The byte of a token such as `<0x0A>`.
@@ -251,13 +314,13 @@ mod tests {
     #[test]
     fn decoders_that_cannot_stream_are_refused_by_name() {
         for decoder in [
-            json!({"type": "WordPiece", "prefix": "##", "cleanup": true}),
             json!({"type": "CTC"}),
             json!({"type": "BPEDecoder", "suffix": "</w>"}),
             json!({"type": "Replace", "pattern": {"Regex": "a+"}, "content": ""}),
             json!({}),
             json!({"type": "Sequence"}),
             json!({"type": "Sequence", "decoders": [{"type": "ByteLevel"}, {"type": "ByteFallback"}]}),
+            json!({"type": "Sequence", "decoders": [{"type": "Fuse"}, {"type": "WordPiece"}]}),
         ] {
             let error = Decoder::from_json(Some(&decoder)).unwrap_err();
             assert!(

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::decoder::{FirstToken, without_odd_spaces};
 use crate::table::TokenKind;
 use crate::tokenizer::Inner;
 use crate::utf8::Utf8Stream;
@@ -92,13 +93,16 @@ impl DetokenizeStream {
         if inner.rules.separator && !first {
             self.utf8.push(b" ", out);
         }
-        match inner.rules.drop_in_first {
-            Some(marker) if first => {
-                // The first token loses its word markers instead of having them as spaces.
-                let token = inner.backend.id_to_token(id).unwrap_or_default();
-                self.utf8.push(token.replace(marker, "").as_bytes(), out);
-            }
-            _ => self.utf8.push(bytes, out),
+        if first && inner.rules.first != FirstToken::Same {
+            let token = inner.backend.id_to_token(id).unwrap_or_default();
+            let text = match inner.rules.first {
+                FirstToken::Unmarked(marker) => token.replace(marker, ""),
+                FirstToken::Whole { cleanup: true } => without_odd_spaces(&token),
+                FirstToken::Whole { cleanup: false } | FirstToken::Same => token,
+            };
+            self.utf8.push(text.as_bytes(), out);
+        } else {
+            self.utf8.push(bytes, out);
         }
         self.strip(start, out);
     }

@@ -18,7 +18,11 @@ use crate::table::{TokenKind, TokenTable};
 use crate::tokenizer::{Backend, Inner};
 use crate::{Error, MAX_TOKENS, SpecialText, SpecialTokens, Tokenizer, TokenizerConfig};
 
-const MODELS: &str = "BPE, Unigram, WordLevel";
+const MODELS: &str = "BPE, Unigram, WordLevel, WordPiece";
+
+/// The longest word, in characters, that WordPiece may be told to look up; published models say 100. Looking one up
+/// takes time in the cube of its length.
+const MAX_WORD: u64 = 1000;
 
 #[derive(Deserialize)]
 struct File {
@@ -51,6 +55,10 @@ struct Model {
     merges: MergeStats,
     #[serde(default)]
     continuing_subword_prefix: Option<String>,
+    #[serde(default)]
+    unk_token: Option<String>,
+    #[serde(default)]
+    max_input_chars_per_word: Option<u64>,
 }
 
 /// What is worth knowing of a vocabulary.
@@ -208,6 +216,15 @@ pub(crate) fn build(json: &[u8], config: Option<&TokenizerConfig>) -> Result<Tok
 
     let tokenizer = guarded(|| tokenizers::Tokenizer::from_bytes(json)).map_err(invalid)?;
     let backend = HfBackend::new(tokenizer);
+    if file.model.kind.as_deref() == Some("WordPiece")
+        && let Some(unk) = &file.model.unk_token
+        && backend.token_to_id(unk).is_none()
+    {
+        let unk = shorten(unk, 60);
+        return Err(invalid(format!(
+            "model.unk_token \"{unk}\" is not in the vocabulary"
+        )));
+    }
     let last = (0..size as u32)
         .rev()
         .find(|&id| backend.id_to_token(id).is_some());
@@ -277,8 +294,10 @@ fn check(file: &File) -> Result<usize, Error> {
             limit: MAX_TOKENS as u64 - 1,
         });
     }
-    if kind == "BPE" {
-        check_bpe(model, file.added_tokens.len())?;
+    match kind {
+        "BPE" => check_bpe(model, file.added_tokens.len())?,
+        "WordPiece" => check_word_piece(model)?,
+        _ => {}
     }
     if let Some(processor) = &file.post_processor {
         check_processor(processor)?;
@@ -312,6 +331,15 @@ fn check_bpe(model: &Model, added: usize) -> Result<(), Error> {
             merge: merge.clone(),
             reason: "makes a token that is not in the vocabulary",
         }),
+        _ => Ok(()),
+    }
+}
+
+fn check_word_piece(model: &Model) -> Result<(), Error> {
+    match model.max_input_chars_per_word {
+        Some(length) if length > MAX_WORD => Err(invalid(format!(
+            "model.max_input_chars_per_word is {length}; at most {MAX_WORD} is supported"
+        ))),
         _ => Ok(()),
     }
 }

@@ -127,8 +127,18 @@ fn each_bad_tokenizer_json_says_what_is_wrong() {
             "a token id in tokenizer.json is 4294967295, above the limit of 4194303",
         ),
         (
-            r###"{"model": {"type": "WordPiece", "vocab": {"a": 0, "##b": 1}}}"###,
-            "tokenizer.json: model type \"WordPiece\" is not supported; known types: BPE, Unigram, WordLevel",
+            r#"{"model": {"type": "Pairs", "vocab": {"a": 0}}}"#,
+            "tokenizer.json: model type \"Pairs\" is not supported; known types: BPE, Unigram, WordLevel, WordPiece",
+        ),
+        (
+            r###"{"model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 100, "vocab": {"a": 0, "##b": 1}}}"###,
+            "tokenizer.json: model.unk_token \"[UNK]\" is not in the vocabulary",
+        ),
+        (
+            r###"{"model": {"type": "WordPiece", "unk_token": "a", "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 100000, "vocab": {"a": 0, "##b": 1}}}"###,
+            "tokenizer.json: model.max_input_chars_per_word is 100000; at most 1000 is supported",
         ),
         (
             r#"{"decoder": {"type": "CTC"}, "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}"#,
