@@ -49,6 +49,45 @@ BERT = {
     "type_vocab_size": 2,
     "vocab_size": 120,
 }
+NOMIC = {
+    "model_type": "nomic_bert",
+    "architectures": ["NomicBertModel"],
+    "activation_function": "swiglu",
+    "layer_norm_epsilon": 1e-12,
+    "mlp_fc1_bias": False,
+    "mlp_fc2_bias": False,
+    "n_embd": 48,
+    "n_head": 3,
+    "n_inner": 60,
+    "n_layer": 2,
+    "n_positions": 128,
+    "prenorm": False,
+    "qkv_proj_bias": False,
+    "rotary_emb_base": 1000,
+    "rotary_emb_fraction": 1.0,
+    "type_vocab_size": 2,
+    "vocab_size": 120,
+}
+# What transformers calls the fields of NOMIC, and its modules what they are called on the hub.
+NOMIC_FIELDS = {
+    "activation_function": "hidden_act",
+    "layer_norm_epsilon": "layer_norm_eps",
+    "n_embd": "hidden_size",
+    "n_head": "num_attention_heads",
+    "n_inner": "intermediate_size",
+    "n_layer": "num_hidden_layers",
+    "n_positions": "max_position_embeddings",
+}
+NOMIC_MODULES = {
+    "embeddings.LayerNorm": "emb_ln",
+    "layers.": "encoder.layers.",
+    "self_attn.o_proj": "attn.out_proj",
+    "up_proj": "fc11",
+    "gate_proj": "fc12",
+    "down_proj": "fc2",
+    "post_attention_layernorm": "norm1",
+    "post_mlp_layernorm": "norm2",
+}
 QWEN3 = {
     "model_type": "qwen3",
     "architectures": ["Qwen3ForCausalLM"],
@@ -77,6 +116,7 @@ MODELS = {
     "bert-mean": (BERT, "mean_tokens", True, True),
     "bert-cls": (BERT | {"num_attention_heads": 3, "hidden_act": "gelu_new"}, "cls_token", True, False),
     "bert-bare": (BERT | {"num_hidden_layers": 1, "type_vocab_size": 1}, "mean_tokens", False, True),
+    "nomic-mean": (NOMIC, "mean_tokens", True, True),
     "qwen3-last": (QWEN3, "lasttoken", True, True),
 }
 
@@ -130,6 +170,21 @@ def random_state(model, seed):
     return state
 
 
+def as_nomic(state):
+    """A state under the hub's names: projections fused, the rest renamed."""
+    renamed = {}
+    for name, tensor in state.items():
+        if "q_proj" in name:
+            parts = [state[name.replace("q_proj", part)] for part in ("q_proj", "k_proj", "v_proj")]
+            name, tensor = name.replace("self_attn.q_proj", "attn.Wqkv"), torch.cat(parts)
+        elif "k_proj" in name or "v_proj" in name:
+            continue
+        for own, theirs in NOMIC_MODULES.items():
+            name = name.replace(own, theirs)
+        renamed[name] = tensor
+    return renamed
+
+
 def write_compact(path, value):
     path.write_text(json.dumps(value, separators=(",", ":")) + "\n", encoding="utf-8")
 
@@ -160,7 +215,7 @@ def check(model, encoded, way, norm):
     assert cosines.max() < 0.999, cosines.max()
     whole, short = hidden(model, encoded[1]), hidden(model, encoded[1][:-1])
     ahead = (whole[0] - short[0]).abs().max()
-    assert ahead > 1e-3 if model.config.model_type == "bert" else ahead < 1e-5
+    assert ahead < 1e-5 if model.config.model_type == "qwen3" else ahead > 1e-3
 
 
 def rounded(values):
@@ -172,14 +227,18 @@ def tiny(name):
     folder = OUTPUT / name
     folder.mkdir(parents=True)
     write_json(folder / "config.json", config)
-    own = tokenizer(folder, config["model_type"] == "bert")
-    wanted = AutoConfig.for_model(**config)
+    own = tokenizer(folder, config["model_type"] != "qwen3")
+    nomic = config["model_type"] == "nomic_bert"
+    fields = {NOMIC_FIELDS.get(field, field): value for field, value in config.items()} if nomic else dict(config)
+    if nomic:
+        fields |= {"hidden_act": "silu", "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0}}
+    wanted = AutoConfig.for_model(**fields)
     wanted._attn_implementation = "eager"
     kinds = {"add_pooling_layer": False} if config["model_type"] == "bert" else {}
     model = AutoModel.from_config(wanted, **kinds).float().eval()
     state = random_state(model, 11)
     model.load_state_dict({key: value.float() for key, value in state.items()})
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(as_nomic(state) if nomic else state, folder / "model.safetensors", metadata={"format": "pt"})
     if says:
         write_json(folder / "modules.json", [TRANSFORMER, POOLING] + ([NORMALIZE] if norm else []))
         (folder / "1_Pooling").mkdir()

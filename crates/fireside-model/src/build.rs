@@ -211,7 +211,13 @@ impl Builder<'_> {
         parts: [(Part, usize, RowOrder); N],
     ) -> Result<[RowSource; N], ModelError> {
         let (hidden, dim) = (self.config.hidden, self.config.head_dim);
-        let fused = match (self.config.family.fused, self.naming) {
+        let family = self.config.family;
+        let fused = match together {
+            Part::GateUp if family.fused_gate => Fused::PartByPart,
+            Part::GateUp => Fused::No,
+            _ => family.fused,
+        };
+        let fused = match (fused, self.naming) {
             // Converters put the parts one after the other.
             (Fused::HeadByHead, Naming::Gguf) => Fused::PartByPart,
             (fused, _) => fused,

@@ -21,10 +21,15 @@ impl Fields<'_> {
         }
     }
 
-    /// What the file calls a field.
+    /// What the file calls a field: of the names that it may have the first one that is there.
     fn name<'f>(&self, field: &'f str) -> &'f str {
-        let own = self.1.iter().find(|(usual, _)| *usual == field);
-        own.map_or(field, |(_, own)| own)
+        let own = || self.1.iter().filter(|(usual, _)| *usual == field);
+        let there = own().find(|(_, own)| self.0.get(own).is_some());
+        match (there, self.0.get(field)) {
+            (Some((_, own)), _) => own,
+            (None, Some(_)) => field,
+            (None, None) => own().next().map_or(field, |(_, own)| own),
+        }
     }
 
     /// Whether there is a field, null or not.
@@ -162,7 +167,7 @@ impl DecoderConfig {
         };
         let activation = match named {
             None => family.activation,
-            Some("silu" | "swish") => Activation::Silu,
+            Some("silu" | "swish" | "swiglu") => Activation::Silu,
             Some("gelu") if !family.gelu_is_tanh => Activation::Gelu,
             Some("gelu" | "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => Activation::GeluTanh,
             Some("relu") => Activation::Relu,

@@ -13,6 +13,7 @@ mod gpt_neox;
 mod granite;
 mod llama;
 mod mistral;
+mod nomic_bert;
 mod olmo2;
 mod phi3;
 mod qwen2;
@@ -42,8 +43,10 @@ pub struct Family {
     pub gelu_is_tanh: bool,
     /// Whether the head is the embedding table where config.json does not say.
     pub tied_by_default: bool,
-    /// Whether query, key and value rows stand in one tensor, and gate and up rows in another.
+    /// How query, key and value rows stand in one tensor.
     pub fused: Fused,
+    /// Gate and up rows stand in one tensor.
+    pub fused_gate: bool,
     /// The feed-forward layer has a gate.
     pub gated: bool,
     /// Attention and feed-forward layer see the same, and both are added, where the file does not say.
@@ -54,7 +57,7 @@ pub struct Family {
     pub eps: f64,
     /// The feed-forward layer is so many times as wide as the residual stream where the file does not say.
     pub widens: Option<usize>,
-    /// Fields of config.json that have other names than the usual ones, which come first.
+    /// Fields of config.json that may have other names than the usual ones, which come first.
     pub fields: &'static [(&'static str, &'static str)],
     /// The share of a head that rotates where the file does not say.
     pub rotary_share: f64,
@@ -148,6 +151,7 @@ impl Family {
         gelu_is_tanh: false,
         tied_by_default: false,
         fused: Fused::No,
+        fused_gate: false,
         gated: true,
         parallel: false,
         layer_norms: false,
@@ -194,6 +198,7 @@ pub const FAMILIES: &[Family] = &[
     gpt_neox::FAMILY,
     gpt2::FAMILY,
     bert::FAMILY,
+    nomic_bert::FAMILY,
 ];
 
 fn known(names: impl Fn(&Family) -> &'static [&'static str]) -> String {

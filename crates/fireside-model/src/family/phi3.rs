@@ -8,5 +8,6 @@ pub(super) const FAMILY: Family = Family {
     gguf_architectures: &["phi3"],
     gguf_pairs_neighbours: false,
     fused: Fused::PartByPart,
+    fused_gate: true,
     ..Family::LLAMA
 };
