@@ -1,6 +1,7 @@
 """Real clients against a real server.
 
-    python run.py FIRESIDE MODEL [--node NODE] [--without-node REASON] [--only MODULE...]
+    python run.py FIRESIDE MODEL [--node NODE] [--without-node REASON]
+        [--embedding-model FOLDER] [--only MODULE...]
 
 FIRESIDE is the binary, MODEL a chat model's file. The packages are those of requirements.txt and
 of node/package.json. Prints as Rust's test harness does; the exit code is 1 if a check fails.
@@ -15,6 +16,7 @@ from checks import (
     bodies,
     course,
     departures,
+    embeddings,
     files,
     huggingface,
     keys,
@@ -48,6 +50,7 @@ MODULES = [
     schema,
     shutdown,
     files,
+    embeddings,
 ]
 
 
@@ -59,11 +62,12 @@ class Setting:
     model: str
     node: str | None = None
     without_node: str = "no node was named"
+    embedding_model: str | None = None
     server: Server | None = None
 
-    def start(self, *options, **more):
+    def start(self, *options, model=None, **more):
         """A server of the check's own."""
-        return Server(self.binary, self.model, *options, **more)
+        return Server(self.binary, model or self.model, *options, **more)
 
 
 def short(module):
@@ -112,10 +116,13 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("model")
     parser.add_argument("--node")
+    parser.add_argument("--embedding-model", metavar="FOLDER")
     parser.add_argument("--without-node", default="no node was named", metavar="REASON")
     parser.add_argument("--only", nargs="+", choices=[short(module) for module in MODULES])
     given = parser.parse_args()
-    setting = Setting(given.binary, given.model, given.node, given.without_node)
+    setting = Setting(
+        given.binary, given.model, given.node, given.without_node, given.embedding_model
+    )
     chosen = [module for module in MODULES if not given.only or short(module) in given.only]
     report = Report()
     shared = [m for m in chosen if not hasattr(m, "OPTIONS") and not hasattr(m, "OWN")]

@@ -1,6 +1,7 @@
 /** The engine as pages use it: OpenAI's names over a port. */
 import { FiresideError, throwIfAborted, toError } from "./errors.js";
 import type { StepEvent } from "./host.js";
+import type { RequestKind } from "./protocol.js";
 import { absoluteUrl, isParts } from "./parts.js";
 import { localPort, typed, WorkerPort, type Listener, type Port } from "./port.js";
 import type {
@@ -10,6 +11,8 @@ import type {
   Completion,
   CompletionRequest,
   Counters,
+  Embeddings,
+  EmbeddingsRequest,
   EngineInfo,
   EngineOptions,
   ModelSource,
@@ -95,6 +98,11 @@ export class Engine {
     create(body: CompletionRequest & { stream?: false | null }, options?: RequestOptions): Promise<Completion>;
     create(body: CompletionRequest, options?: RequestOptions): Promise<Completion | Stream<Completion>>;
   };
+  /** `create` as in OpenAI's library, for models that make embeddings. */
+  readonly embeddings: {
+    create(body: EmbeddingsRequest & { encoding_format: "base64" }, options?: RequestOptions): Promise<Embeddings<string>>;
+    create(body: EmbeddingsRequest, options?: RequestOptions): Promise<Embeddings>;
+  };
 
   private constructor(
     port: Port,
@@ -108,10 +116,11 @@ export class Engine {
     this.#info = info;
     this.#source = source;
     this.#options = options;
-    const create = (chat: boolean) => (body: object, options?: RequestOptions) =>
-      this.#create(chat, body as { stream?: boolean | null }, options) as never;
-    this.chat = { completions: { create: create(true) } };
-    this.completions = { create: create(false) };
+    const create = (kind: RequestKind) => (body: object, options?: RequestOptions) =>
+      this.#create(kind, body as { stream?: boolean | null }, options) as never;
+    this.chat = { completions: { create: create("chat") } };
+    this.completions = { create: create("completion") };
+    this.embeddings = { create: create("embeddings") };
   }
 
   /** @internal */
@@ -129,15 +138,15 @@ export class Engine {
     }
   }
 
-  async #create(chat: boolean, body: { stream?: boolean | null }, options?: RequestOptions): Promise<unknown> {
+  async #create(kind: RequestKind, body: { stream?: boolean | null }, options?: RequestOptions): Promise<unknown> {
     const signal = options?.signal;
     throwIfAborted(signal);
-    const number = await typed(this.#port.submit(chat, textOf(body)));
+    const number = await typed(this.#port.submit(kind, textOf(body)));
     const cancel = () => this.#port.cancel(number);
     signal?.addEventListener("abort", cancel, { once: true });
     const release = () => signal?.removeEventListener("abort", cancel);
     if (signal?.aborted) cancel();
-    if (body.stream) {
+    if (body.stream && kind !== "embeddings") {
       const { pending, stream } = streamOf(cancel, signal, release);
       this.#requests.wait(number, pending);
       return stream;
@@ -158,7 +167,10 @@ export class Engine {
     });
   }
 
-  /** Ends every request; what they have so far is their answer, with the reason `abort`. */
+  /**
+   * Ends every request; what they have so far is their answer, with the reason `abort`. Requests for
+   * embeddings fail with the code `aborted`.
+   */
   interruptGenerate(): void {
     this.#port.cancelAll();
   }
@@ -248,8 +260,15 @@ function absolute(source: ModelSource): ModelSource {
   }
   if (source instanceof Blob || source instanceof ReadableStream) return source;
   if (isParts(source)) return source.map((part) => (typeof part === "string" ? file(part) : part));
-  const all = Object.entries(source).map(([name, url]) => [name, Array.isArray(url) ? url.map(absoluteUrl) : absoluteUrl(url)]);
-  return Object.fromEntries(all) as typeof source;
+  return absoluteUrls(source);
+}
+
+/** Addresses in full, wherever they are in an object. */
+function absoluteUrls<T>(urls: T): T {
+  if (typeof urls === "string") return absoluteUrl(urls) as T;
+  if (Array.isArray(urls)) return urls.map(absoluteUrls) as T;
+  if (typeof urls !== "object" || urls === null) return urls;
+  return Object.fromEntries(Object.entries(urls).map(([name, url]) => [name, absoluteUrls(url)])) as T;
 }
 
 /** A stream of what a request gives, and the way to feed it. */

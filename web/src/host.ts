@@ -8,6 +8,7 @@ import { checkRoomForAll, download, drain, type DownloadOptions } from "./downlo
 import { FiresideError, throwIfAborted, toError } from "./errors.js";
 import { findModel } from "./models.js";
 import { absoluteUrl, isParts, partsOf } from "./parts.js";
+import type { RequestKind } from "./protocol.js";
 import { blobReader } from "./reader.js";
 import type {
   AdapterPreference,
@@ -89,7 +90,7 @@ type Build = (uploaded: (loaded: number, total: number) => void) => Promise<WebE
 interface Open {
   /** What the page calls it. */
   readonly number: number;
-  readonly chat: boolean;
+  readonly kind: RequestKind;
   readonly body: string;
   readonly id: string;
   readonly created: number;
@@ -225,7 +226,12 @@ export class Host {
   /** One short answer, so that shaders are compiled before the first request. */
   async #warmUp(engine: WebEngine, signal: AbortSignal): Promise<void> {
     const prompt = Array.from({ length: 8 }, () => 0);
-    engine.submit(false, JSON.stringify({ prompt, max_tokens: 2, temperature: 0, ignore_eos: true }), "warm-up", 0);
+    const { task } = JSON.parse(engine.info()) as EngineInfo;
+    const [kind, body]: [RequestKind, object] =
+      task === "feature-extraction"
+        ? ["embeddings", { input: prompt }]
+        : ["completion", { prompt, max_tokens: 2, temperature: 0, ignore_eos: true }];
+    engine.submit(kind, JSON.stringify(body), "warm-up", 0);
     while (engine.hasWork()) {
       await engine.step();
       await turn();
@@ -246,12 +252,12 @@ export class Host {
   }
 
   /** Submits a body and gives the number of its request. */
-  async submit(chat: boolean, body: string): Promise<number> {
+  async submit(kind: RequestKind, body: string): Promise<number> {
     const open: Open = {
       number: this.#next++,
-      chat,
-      body: withSeed(body),
-      id: `${chat ? "chatcmpl" : "cmpl"}-${crypto.randomUUID?.() ?? Math.random().toString(36).slice(2)}`,
+      kind,
+      body: kind === "embeddings" ? body : withSeed(body),
+      id: `${kind === "chat" ? "chatcmpl" : "cmpl"}-${crypto.randomUUID?.() ?? Math.random().toString(36).slice(2)}`,
       created: Math.floor(Date.now() / 1000),
       given: 0,
       skip: 0,
@@ -269,7 +275,7 @@ export class Host {
   }
 
   #submit(engine: WebEngine, open: Open): void {
-    const inner = engine.submit(open.chat, open.body, open.id, open.created);
+    const inner = engine.submit(open.kind, open.body, open.id, open.created);
     this.#open.set(inner, open);
     if (open.cancelled) engine.cancel(inner);
   }
@@ -486,6 +492,10 @@ async function safetensorsBuild(
     "tokenizer_config.json": await text(source.tokenizerConfig),
     "generation_config.json": await text(source.generationConfig),
     "chat_template.jinja": await text(source.chatTemplate),
+    "modules.json": await text(source.embedding?.modules),
+    "1_Pooling/config.json": await text(source.embedding?.pooling),
+    "sentence_bert_config.json": await text(source.embedding?.transformer),
+    "config_sentence_transformers.json": await text(source.embedding?.prompts),
   };
   const urls = typeof source.safetensors === "string" ? [source.safetensors] : source.safetensors;
   const names = urls.map(nameOf);

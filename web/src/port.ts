@@ -1,7 +1,7 @@
 /** The page's side of an engine, wherever it runs. */
 import { FiresideError, toError, type ErrorObject } from "./errors.js";
 import type { HostOptions, StepEvent } from "./host.js";
-import type { Answer, Call } from "./protocol.js";
+import type { Answer, Call, RequestKind } from "./protocol.js";
 import type { Counters, EngineInfo, InitProgress, ModelSource } from "./types.js";
 
 /** What an engine's other side does. */
@@ -12,7 +12,7 @@ export interface Port {
     signal: AbortSignal | undefined,
     onProgress: (progress: InitProgress) => void,
   ): Promise<EngineInfo>;
-  submit(chat: boolean, body: string): Promise<number>;
+  submit(kind: RequestKind, body: string): Promise<number>;
   cancel(request: number): void;
   cancelAll(): void;
   tokenize(text: string, special: boolean): Promise<number[]>;
@@ -108,8 +108,8 @@ export class WorkerPort implements Port {
     }
   }
 
-  submit(chat: boolean, body: string): Promise<number> {
-    return this.#call<number>({ do: "submit", chat, body }).answer;
+  submit(kind: RequestKind, body: string): Promise<number> {
+    return this.#call<number>({ do: "submit", kind, body }).answer;
   }
 
   cancel(request: number): void {
@@ -156,7 +156,7 @@ export async function localPort(listener: Listener): Promise<Port> {
   const host = new Host((events) => listener.events(events));
   return {
     load: (source, options, signal, onProgress) => host.load(source, options, signal, onProgress),
-    submit: (chat, body) => host.submit(chat, body),
+    submit: (kind, body) => host.submit(kind, body),
     cancel: (request) => host.cancel(request),
     cancelAll: () => host.cancelAll(),
     tokenize: (text, special) => host.tokenize(text, special),

@@ -3,10 +3,13 @@ import type { ErrorObject } from "./errors.js";
 import type { HostOptions, StepEvent } from "./host.js";
 import type { InitProgress, ModelSource } from "./types.js";
 
+/** What a request asks for. */
+export type RequestKind = "chat" | "completion" | "embeddings";
+
 /** From the page; each call has a number, and its answer the same. */
 export type Call =
   | { call: number; do: "load"; source: ModelSource; options: HostOptions }
-  | { call: number; do: "submit"; chat: boolean; body: string }
+  | { call: number; do: "submit"; kind: RequestKind; body: string }
   | { call: number; do: "tokenize"; text: string; special: boolean }
   | { call: number; do: "detokenize"; tokens: number[] }
   | { call: number; do: "counters" }

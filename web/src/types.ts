@@ -21,6 +21,20 @@ export interface SafetensorsSource {
   chatTemplate?: string;
   /** The weights: one file or its shards. */
   safetensors: string | string[];
+  /** sentence-transformers' files, where they are: how the model makes embeddings. */
+  embedding?: EmbeddingFiles;
+}
+
+/** sentence-transformers' files of an embedding model, by URL. */
+export interface EmbeddingFiles {
+  /** `modules.json`. */
+  modules: string;
+  /** `1_Pooling/config.json`. */
+  pooling?: string;
+  /** `sentence_bert_config.json`. */
+  transformer?: string;
+  /** `config_sentence_transformers.json`. */
+  prompts?: string;
 }
 
 /** How far a load has come. */
@@ -122,6 +136,32 @@ export interface CompletionRequest extends GenerationParameters {
   best_of?: number | null;
 }
 
+/** A body of `embeddings.create`. */
+export interface EmbeddingsRequest {
+  /** Takes any name; the reply has the loaded model's. */
+  model?: string | null;
+  /** Texts, or their tokens. */
+  input: string | string[] | number[] | number[][];
+  /** `base64` for little-endian 32-bit floats. */
+  encoding_format?: "float" | "base64" | null;
+  /** Keep only so many of the first values. */
+  dimensions?: number | null;
+  /** Give embeddings the length 1; what the model's files say by default. */
+  normalize?: boolean | null;
+  /** Cut texts that are too long instead of refusing them. */
+  truncate?: boolean | null;
+  /** The name of the model's prompt to put before each text. */
+  prompt_name?: string | null;
+}
+
+/** A reply with embeddings, in the order of the texts. */
+export interface Embeddings<Vector = number[]> {
+  object: "list";
+  data: { object: "embedding"; index: number; embedding: Vector }[];
+  model: string;
+  usage: { prompt_tokens: number; total_tokens: number };
+}
+
 export type FinishReason = "stop" | "length" | "abort";
 
 /** Log-probabilities of a token. */
@@ -205,12 +245,16 @@ export interface Completion
 export interface EngineInfo {
   /** The model's name. */
   model: string;
+  /** What it makes: text, or embeddings. */
+  task: "text-generation" | "feature-extraction";
   /** The family, such as `llama`. */
   architecture: string;
   /** Positions the model knows. */
   context: number;
   /** Positions of the KV cache. */
   contextSize: number;
+  /** Values of an embedding, where it makes some. */
+  dimensions?: number;
   /** Bytes of weights on the adapter. */
   weightBytes: number;
   /** Bytes of the KV cache. */

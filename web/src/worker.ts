@@ -22,7 +22,7 @@ async function perform(call: Extract<Call, { call: number }>): Promise<unknown> 
       }
     }
     case "submit":
-      return host.submit(call.chat, call.body);
+      return host.submit(call.kind, call.body);
     case "tokenize":
       return host.tokenize(call.text, call.special);
     case "detokenize":

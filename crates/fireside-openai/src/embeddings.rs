@@ -1,4 +1,4 @@
-//! `/v1/embeddings`: the request and its reply.
+//! `/v1/embeddings`, and `/embed` of Text Embeddings Inference: the request and its reply.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -23,6 +23,8 @@ pub struct EmbeddingsRequest {
     pub params: EmbedParams,
     /// Give them as base64 of their little-endian 32-bit floats instead of lists of numbers.
     pub base64: bool,
+    /// What the texts' field is called.
+    field: &'static str,
 }
 
 impl EmbeddingsRequest {
@@ -33,6 +35,19 @@ impl EmbeddingsRequest {
     ///
     /// JSON that is not valid, or the first field with a value that means nothing.
     pub fn from_json(body: &[u8]) -> Result<Self, ApiError> {
+        Self::read(body, "input")
+    }
+
+    /// Reads a request's body as Text Embeddings Inference has it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`from_json`](Self::from_json).
+    pub fn from_tei_json(body: &[u8]) -> Result<Self, ApiError> {
+        Self::read(body, "inputs")
+    }
+
+    fn read(body: &[u8], field: &'static str) -> Result<Self, ApiError> {
         let mut fields = Fields::from_json(body)?;
         let base64 = fields.read("encoding_format", "float or base64", |value| {
             match value.as_str()? {
@@ -50,17 +65,16 @@ impl EmbeddingsRequest {
         let model = fields.text("model")?;
         // It says who asks, which nothing depends on.
         fields.text("user")?;
-        let input = fields.take("input").ok_or_else(|| {
-            ApiError::invalid(
-                "input",
-                "input is missing; expected a string, a list of strings, or token ids",
-            )
+        let input = fields.take(field).ok_or_else(|| {
+            let expected = "a string, a list of strings, or token ids";
+            ApiError::invalid(field, format!("{field} is missing; expected {expected}"))
         })?;
         Ok(Self {
             model,
-            inputs: prompts("input", &input, MAX_INPUTS)?,
+            inputs: prompts(field, &input, MAX_INPUTS)?,
             params,
             base64: base64.unwrap_or(false),
+            field,
         })
     }
 
@@ -70,13 +84,13 @@ impl EmbeddingsRequest {
     ///
     /// A text that is empty, too long or cannot be encoded, parameters that the model does not have.
     pub fn tokens(&self, texts: &EmbedTexts) -> Result<Vec<Vec<u32>>, ApiError> {
-        let limits = texts.limits();
+        let (limits, field) = (texts.limits(), self.field);
         let most = limits.max_tokens;
         let tokens = |(place, input): (usize, &Prompt)| {
-            let refuse = |message: String| Err(ApiError::invalid("input", message));
+            let refuse = |message: String| Err(ApiError::invalid(field, message));
             let too_long = |count: usize| {
                 refuse(format!(
-                    "input[{place}] has {count} tokens; expected at most {most}, or truncate"
+                    "{field}[{place}] has {count} tokens; expected at most {most}, or truncate"
                 ))
             };
             let ids = match input {
@@ -96,7 +110,7 @@ impl EmbeddingsRequest {
                 }
             };
             if ids.is_empty() {
-                return refuse(format!("input[{place}] is empty; expected some text"));
+                return refuse(format!("{field}[{place}] is empty; expected some text"));
             }
             if ids.len() > most {
                 return too_long(ids.len());
@@ -104,7 +118,7 @@ impl EmbeddingsRequest {
             match ids.iter().find(|id| **id as usize >= limits.vocab) {
                 None => Ok(ids),
                 Some(id) => refuse(format!(
-                    "input[{place}] has the token {id}; expected token ids below {}",
+                    "{field}[{place}] has the token {id}; expected token ids below {}",
                     limits.vocab
                 )),
             }
@@ -112,7 +126,7 @@ impl EmbeddingsRequest {
         self.inputs.iter().enumerate().map(tokens).collect()
     }
 
-    /// The whole reply, from each text's pooled hidden states and the tokens that were run for all.
+    /// OpenAI's whole reply, from each text's pooled hidden states and the tokens that were run for all.
     ///
     /// # Errors
     ///
@@ -124,24 +138,38 @@ impl EmbeddingsRequest {
         pooled: Vec<Vec<f32>>,
         tokens: usize,
     ) -> Result<Value, ApiError> {
-        let object = |(index, pooled)| {
-            let vector = texts.vector(pooled, &self.params)?;
-            let embedding = if self.base64 {
-                let bytes: Vec<u8> = vector.iter().flat_map(|v| v.to_le_bytes()).collect();
-                STANDARD.encode(bytes).into()
-            } else {
-                Value::from(vector)
-            };
-            Ok(json!({ "object": "embedding", "index": index, "embedding": embedding }))
-        };
-        let data: Result<Vec<Value>, ApiError> =
-            pooled.into_iter().enumerate().map(object).collect();
+        let objects = self.vectors(texts, pooled)?.into_iter().enumerate();
+        let objects = objects.map(
+            |(index, vector)| json!({ "object": "embedding", "index": index, "embedding": vector }),
+        );
         Ok(json!({
             "object": "list",
-            "data": data?,
+            "data": objects.collect::<Vec<_>>(),
             "model": model,
             "usage": { "prompt_tokens": tokens, "total_tokens": tokens },
         }))
+    }
+
+    /// Text Embeddings Inference's whole reply: a list of embeddings.
+    ///
+    /// # Errors
+    ///
+    /// Parameters that the model does not have.
+    pub fn tei_reply(&self, texts: &EmbedTexts, pooled: Vec<Vec<f32>>) -> Result<Value, ApiError> {
+        Ok(Value::Array(self.vectors(texts, pooled)?))
+    }
+
+    /// The embeddings, each a list of numbers or base64.
+    fn vectors(&self, texts: &EmbedTexts, pooled: Vec<Vec<f32>>) -> Result<Vec<Value>, ApiError> {
+        let value = |pooled| {
+            let vector = texts.vector(pooled, &self.params)?;
+            if self.base64 {
+                let bytes: Vec<u8> = vector.iter().flat_map(|v| v.to_le_bytes()).collect();
+                return Ok(STANDARD.encode(bytes).into());
+            }
+            Ok(Value::from(vector))
+        };
+        pooled.into_iter().map(value).collect()
     }
 }
 

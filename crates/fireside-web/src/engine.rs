@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use fireside_engine::{
-    CacheSize, Engine, EngineConfig, EngineStats, Error as EngineError, GenerationDefaults,
-    ModelExecutor, Request, RequestId,
+    CacheSize, EmbedEngine, EmbedTexts, Embedder, Engine, EngineConfig, EngineStats,
+    Error as EngineError, GenerationDefaults, ModelExecutor, Request, RequestId,
 };
 use fireside_formats::WeightFile;
 use fireside_kernels::counters::Counters;
@@ -16,7 +16,9 @@ use fireside_model::load::{
     Description, FolderFiles, LoadedModel, describe_folder, describe_gguf, load,
 };
 use fireside_model::{BLOCK, KvCache, KvDtype, ModelError, Naming};
-use fireside_openai::{ApiError, ChatRequest, CompletionRequest, Reply, ReplyKind};
+use fireside_openai::{
+    ApiError, ChatRequest, CompletionRequest, EmbeddingsRequest, ErrorKind, Reply, ReplyKind,
+};
 use fireside_tokenizer::{ChatTemplate, Tokenizer};
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
@@ -123,17 +125,54 @@ fn named(
     Ok(names.into_iter().zip(sources.into_iter().map(PageSource)))
 }
 
+/// What runs requests, by what the model makes.
+enum Core {
+    /// Text.
+    Generate(Box<Engine<ModelExecutor>>),
+    /// Embeddings.
+    Embed(Box<EmbedEngine>),
+}
+
+impl Core {
+    fn has_work(&self) -> bool {
+        match self {
+            Self::Generate(engine) => engine.has_work(),
+            Self::Embed(engine) => engine.has_work(),
+        }
+    }
+
+    fn stats(&self) -> EngineStats {
+        match self {
+            Self::Generate(engine) => engine.stats(),
+            Self::Embed(engine) => EngineStats {
+                steps: engine.steps(),
+                waiting: engine.waiting(),
+                ..EngineStats::default()
+            },
+        }
+    }
+
+    fn clear_cache(&mut self) {
+        match self {
+            Self::Generate(engine) => engine.clear_prefix_cache(),
+            Self::Embed(_) => {}
+        }
+    }
+}
+
 /// A device with a model on it, and the requests it works on. Freeing it gives all of the adapter's
 /// memory back.
 #[wasm_bindgen]
 pub struct WebEngine {
     /// Taken out while a step runs.
-    engine: Rc<RefCell<Option<Engine<ModelExecutor>>>>,
+    engine: Rc<RefCell<Option<Core>>>,
     mail: Rc<RefCell<Mail>>,
     /// The engine's counts as of its last step.
     stats: Cell<EngineStats>,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
+    /// Where the model makes embeddings.
+    embeds: Option<EmbedTexts>,
     model: String,
     info: Value,
     /// Last, so that nothing is left that uses it.
@@ -145,12 +184,16 @@ pub struct WebEngine {
 struct Mail {
     next: u32,
     submitted: Vec<(u32, Vec<Request>)>,
+    /// The tokens of texts to be embedded.
+    embeds: Vec<(u32, Vec<Vec<u32>>)>,
     cancelled: Vec<u32>,
     /// Forget what the KV cache holds of ended requests.
     clear: bool,
     replies: BTreeMap<u32, Open>,
     /// Which request, and which of its choices come first, an engine's request belongs to.
     owners: BTreeMap<RequestId, (u32, usize)>,
+    /// Requests for embeddings, and the tokens of their texts in all.
+    embedding: BTreeMap<u32, (EmbeddingsRequest, usize)>,
 }
 
 struct Open {
@@ -253,8 +296,9 @@ impl WebEngine {
                 Some("contextSize"),
             ));
         }
+        let asked = Some(context).filter(|asked| *asked > 0);
         let size = CacheSize {
-            positions: Some(context).filter(|asked| *asked > 0),
+            positions: asked,
             context: DEFAULT_CONTEXT,
             ..CacheSize::default()
         };
@@ -284,11 +328,15 @@ impl WebEngine {
             // A listener that throws does not stop the upload.
             let _ = on_progress.call2(&JsValue::NULL, &done, &total);
         };
-        let LoadedModel { model, text } =
-            load(description, file, naming, device.0.clone(), &mut progress)
-                .map_err(|error| model_failure(&error))?;
-        let info = json!({
+        let LoadedModel {
+            model,
+            text,
+            embedding,
+        } = load(description, file, naming, device.0.clone(), &mut progress)
+            .map_err(|error| model_failure(&error))?;
+        let mut info = json!({
             "model": name,
+            "task": if embedding.is_some() { "feature-extraction" } else { "text-generation" },
             "architecture": config.family.name,
             "context": config.context,
             "contextSize": positions,
@@ -298,23 +346,34 @@ impl WebEngine {
             "adapter": report.as_ref().map(|r| r.name.clone()),
             "software": report.as_ref().is_some_and(|r| r.software),
         });
-        let defaults: GenerationDefaults =
-            serde_json::from_value(text.generation_config).map_err(|e| bad(&e))?;
-        let executor = ModelExecutor::new(model, positions, KvDtype::F16)
-            .map_err(|error| model_failure(&error))?;
-        let engine = Engine::new(
-            executor,
-            text.tokenizer.clone(),
-            defaults,
-            EngineConfig::default(),
-        )
-        .map_err(|e| bad(&e))?;
+        let tokenizer = text.tokenizer;
+        let mut embeds = None;
+        let core = if let Some(embedding) = embedding {
+            let embedder = Embedder::new(model, tokenizer.clone(), embedding, asked)
+                .map_err(|error| model_failure(&error))?;
+            let texts = embedder.texts().clone();
+            let limits = texts.limits();
+            info["contextSize"] = limits.max_tokens.into();
+            info["cacheBytes"] = embedder.cache_bytes().into();
+            info["dimensions"] = limits.dimensions.into();
+            embeds = Some(texts);
+            Core::Embed(Box::new(EmbedEngine::new(embedder)))
+        } else {
+            let defaults: GenerationDefaults =
+                serde_json::from_value(text.generation_config).map_err(|e| bad(&e))?;
+            let executor = ModelExecutor::new(model, positions, KvDtype::F16)
+                .map_err(|error| model_failure(&error))?;
+            let config = EngineConfig::default();
+            let engine = Engine::new(executor, tokenizer.clone(), defaults, config);
+            Core::Generate(Box::new(engine.map_err(|e| bad(&e))?))
+        };
         Ok(WebEngine {
-            stats: Cell::new(engine.stats()),
-            engine: Rc::new(RefCell::new(Some(engine))),
+            stats: Cell::new(core.stats()),
+            engine: Rc::new(RefCell::new(Some(core))),
             mail: Rc::default(),
-            tokenizer: text.tokenizer,
+            tokenizer,
             template: text.template,
+            embeds,
             model: name,
             info,
             _device: device,
@@ -352,16 +411,23 @@ impl WebEngine {
         .to_string()
     }
 
-    /// Submits a body of `/v1/chat/completions` (`chat`) or `/v1/completions` and gives the
-    /// request's number. `id` and `created` (seconds) go into its replies.
+    /// Submits a body of `/v1/chat/completions` (`chat`), `/v1/completions` (`completion`) or
+    /// `/v1/embeddings` (`embeddings`) and gives the request's number. `id` and `created` (seconds) go
+    /// into its replies.
     ///
     /// # Errors
     ///
-    /// An error object that names the field.
-    pub fn submit(&self, chat: bool, body: &str, id: String, created: f64) -> Result<u32, JsValue> {
+    /// An error object that names the field, or says that the model makes something else.
+    pub fn submit(&self, kind: &str, body: &str, id: String, created: f64) -> Result<u32, JsValue> {
+        match (kind, &self.embeds) {
+            ("embeddings", Some(texts)) => return self.submit_embeddings(texts, body),
+            ("embeddings", None) => return Err(self.wrong_model("text, no embeddings")),
+            (_, Some(_)) => return Err(self.wrong_model("embeddings, no text")),
+            _ => {}
+        }
         let created = created as u64;
         let name = self.model.clone();
-        let (requests, reply, stream) = if chat {
+        let (requests, reply, stream) = if kind == "chat" {
             let request = ChatRequest::from_json(body.as_bytes()).map_err(|e| api_failure(&e))?;
             let own = request
                 .to_engine(&self.tokenizer, self.template.as_ref())
@@ -380,7 +446,7 @@ impl WebEngine {
             let reply = request.reply(id, created, name, &self.tokenizer);
             (all, reply, request.stream)
         };
-        if let Some(engine) = self.engine.borrow().as_ref() {
+        if let Some(Core::Generate(engine)) = self.engine.borrow().as_ref() {
             for request in &requests {
                 engine.check(request).map_err(|e| api_failure(&e.into()))?;
             }
@@ -402,6 +468,24 @@ impl WebEngine {
         Ok(number)
     }
 
+    fn wrong_model(&self, makes: &str) -> JsValue {
+        let message = format!("the loaded model, {}, makes {makes}", self.model);
+        let error = ApiError::new(ErrorKind::InvalidRequest, message);
+        api_failure(&error.with_code("wrong_model"))
+    }
+
+    fn submit_embeddings(&self, texts: &EmbedTexts, body: &str) -> Result<u32, JsValue> {
+        let request = EmbeddingsRequest::from_json(body.as_bytes()).map_err(|e| api_failure(&e))?;
+        let tokens = request.tokens(texts).map_err(|e| api_failure(&e))?;
+        let count = tokens.iter().map(Vec::len).sum();
+        let mut mail = self.mail.borrow_mut();
+        let number = mail.next;
+        mail.next += 1;
+        mail.embedding.insert(number, (request, count));
+        mail.embeds.push((number, tokens));
+        Ok(number)
+    }
+
     /// Ends a request; its blocks are free at the next step.
     pub fn cancel(&self, number: u32) {
         self.mail.borrow_mut().cancelled.push(number);
@@ -412,7 +496,7 @@ impl WebEngine {
     pub fn clear_cache(&self) {
         match self.engine.borrow_mut().as_mut() {
             Some(engine) => {
-                engine.clear_prefix_cache();
+                engine.clear_cache();
                 self.stats.set(engine.stats());
             }
             None => self.mail.borrow_mut().clear = true,
@@ -424,8 +508,9 @@ impl WebEngine {
     pub fn has_work(&self) -> bool {
         let mail = self.mail.borrow();
         !mail.submitted.is_empty()
+            || !mail.embeds.is_empty()
             || !mail.cancelled.is_empty()
-            || self.engine.borrow().as_ref().is_none_or(Engine::has_work)
+            || self.engine.borrow().as_ref().is_none_or(Core::has_work)
     }
 
     /// Runs one step of all requests and gives what came of it, as JSON: a list of
@@ -441,15 +526,13 @@ impl WebEngine {
             return Err(failure("busy", "a step is running", None));
         };
         let mut out = Vec::new();
-        self.deliver(&mut engine, &mut out);
-        let result = if engine.has_work() {
-            engine.step().await
-        } else {
-            Ok(Vec::new())
+        let result = match &mut engine {
+            Core::Generate(engine) => self.generate(engine, &mut out).await,
+            Core::Embed(engine) => self.embed(engine, &mut out).await,
         };
         self.stats.set(engine.stats());
         *self.engine.borrow_mut() = Some(engine);
-        let events = result.map_err(|error| {
+        result.map_err(|error| {
             // Whoever waits is told by the failure; numbers are never used twice.
             let next = self.mail.borrow().next;
             *self.mail.borrow_mut() = Mail {
@@ -465,6 +548,77 @@ impl WebEngine {
             };
             failure(code, error, None)
         })?;
+        Ok(Value::Array(out).to_string())
+    }
+
+    /// A step of a model that makes embeddings.
+    async fn embed(
+        &self,
+        engine: &mut EmbedEngine,
+        out: &mut Vec<Value>,
+    ) -> Result<(), EngineError> {
+        self.deliver_embeds(engine, out);
+        for pooled in engine.step().await? {
+            let mut mail = self.mail.borrow_mut();
+            let Some((number, _)) = mail.owners.remove(&pooled.request) else {
+                continue;
+            };
+            let (Some((request, tokens)), Some(texts)) =
+                (mail.embedding.remove(&number), &self.embeds)
+            else {
+                continue;
+            };
+            out.push(
+                match request.reply(&self.model, texts, pooled.states, tokens) {
+                    Ok(whole) => json!({ "request": number, "done": whole }),
+                    Err(error) => json!({ "request": number, "error": error.body()["error"] }),
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// Takes in the texts that were submitted, and lets those that were cancelled go.
+    fn deliver_embeds(&self, engine: &mut EmbedEngine, out: &mut Vec<Value>) {
+        let mut mail = self.mail.borrow_mut();
+        let mail = &mut *mail;
+        for (number, texts) in std::mem::take(&mut mail.embeds) {
+            match engine.submit(texts) {
+                Ok(id) => drop(mail.owners.insert(id, (number, 0))),
+                Err(error) => {
+                    let error = ApiError::from(error);
+                    out.push(json!({ "request": number, "error": error.body()["error"] }));
+                    mail.embedding.remove(&number);
+                }
+            }
+        }
+        for number in std::mem::take(&mut mail.cancelled) {
+            mail.owners.retain(|id, (owner, _)| {
+                if *owner == number {
+                    engine.cancel(*id);
+                }
+                *owner != number
+            });
+            if mail.embedding.remove(&number).is_some() {
+                let message = "the request was cancelled";
+                let error = json!({ "message": message, "type": "aborted", "code": "aborted" });
+                out.push(json!({ "request": number, "error": error }));
+            }
+        }
+    }
+
+    /// A step of a model that generates.
+    async fn generate(
+        &self,
+        engine: &mut Engine<ModelExecutor>,
+        out: &mut Vec<Value>,
+    ) -> Result<(), EngineError> {
+        self.deliver(engine, out);
+        let events = if engine.has_work() {
+            engine.step().await?
+        } else {
+            Vec::new()
+        };
         let mut mail = self.mail.borrow_mut();
         let mail = &mut *mail;
         for event in events {
@@ -498,7 +652,7 @@ impl WebEngine {
         let replies = &mail.replies;
         mail.owners
             .retain(|_, (number, _)| replies.contains_key(number));
-        Ok(Value::Array(out).to_string())
+        Ok(())
     }
 
     /// Takes in what was submitted and cancelled.

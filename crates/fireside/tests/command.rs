@@ -433,6 +433,37 @@ fn any_part_of_a_split_model_answers_as_the_whole_one() {
 }
 
 #[test]
+fn embed_prints_a_list_for_each_text_or_how_similar_they_are() {
+    let model = "../../tests/fixtures/embeddings/bert-mean";
+    let embed = |more: &[&str]| run(&[&["embed", "--model", model], more].concat());
+    let output = embed(&["the old wolf", "snow", "--dimensions", "16"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lists: Vec<Vec<f32>> = text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lists.len(), 2);
+    assert!(lists.iter().all(|list| list.len() == 16));
+
+    let output = embed(&["snow", "SNOW", "--format", "similarities"]);
+    let table = text(&output.stdout);
+    assert_eq!(table, " 1.0000 1.0000  snow\n 1.0000 1.0000  SNOW\n");
+
+    let more = ["embed", "--model", model, "a", "--dimensions", "99"];
+    fails(command(&more), "dimensions is 99; expected 1 to 48");
+    let tiny = tiny();
+    let other = ["generate", "a", "--model", model];
+    fails(
+        command(&other),
+        "makes embeddings; the task text-generation",
+    );
+    let empty = ["embed", "--model", tiny.to_str().unwrap()];
+    let mut empty = command(&empty);
+    empty.stdin(std::process::Stdio::null());
+    fails(empty, "no texts: give some");
+}
+
+#[test]
 fn inspect_prints_the_shape_of_a_checkpoint() {
     let model = tiny();
     let output = run(&["inspect", model.to_str().unwrap()]);

@@ -25,9 +25,9 @@ CHECKS_OF_ANSWERS = [
 def every_route_is_documented(setting):
     paths = setting.server.json(DOCUMENT)["paths"]
     served = """
-        / /generate /generate_stream /tokenize /detokenize /chat_tokenize /info /version /metrics
+        / /embed /generate /generate_stream /tokenize /detokenize /chat_tokenize /info /version /metrics
         /health /health/ready /ping
-        /v1/chat/completions /v1/completions /v1/models /v1/models/{id}
+        /v1/chat/completions /v1/completions /v1/embeddings /v1/models /v1/models/{id}
     """.split()
     missing = sorted(set(served) - set(paths))
     assert not missing, f"{DOCUMENT} lacks {', '.join(missing)}"

@@ -87,6 +87,11 @@ impl Embedder {
         &self.model
     }
 
+    /// Bytes of the KV cache.
+    pub fn cache_bytes(&self) -> u64 {
+        KvCache::block_bytes(self.model.config(), self.cache.dtype()) * self.cache.blocks() as u64
+    }
+
     /// The host's side of it.
     pub fn texts(&self) -> &EmbedTexts {
         &self.texts

@@ -35,6 +35,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         openai::embeddings,
         openai::models,
         openai::model,
+        tgi::embed,
         tgi::switch,
         tgi::generate,
         tgi::generate_stream,
@@ -113,6 +114,10 @@ mod tests {
         let embeddings = json!({ "input": "Hi" });
         are_read("EmbeddingsRequest", &embeddings, |body| {
             EmbeddingsRequest::from_json(&bytes(body)).err()
+        });
+        let embed = json!({ "inputs": "Hi" });
+        are_read("EmbedRequest", &embed, |body| {
+            EmbeddingsRequest::from_tei_json(&bytes(body)).err()
         });
         let generate = json!({ "inputs": "Hi" });
         are_read("GenerateRequest", &generate, |body| {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
-use super::openai::{Frame, Message, OneOrMany};
+use super::openai::{EmbeddingInput, Frame, Message, OneOrMany, Vector};
 
 /// How to generate. It samples if it is told to, or if a parameter of sampling is set.
 #[derive(ToSchema)]
@@ -242,6 +242,35 @@ pub(super) enum Translating {
     #[response(status = 503)]
     Unavailable(TgiError),
 }
+
+/// Texts whose embeddings are wanted, as Text Embeddings Inference has it.
+#[derive(ToSchema)]
+pub(super) struct EmbedRequest {
+    /// The served model's name; `tgi` always means it, and so does nothing.
+    model: Option<String>,
+    inputs: EmbeddingInput,
+    /// `float` for lists of numbers, `base64` for little-endian 32-bit floats.
+    #[schema(example = "float")]
+    encoding_format: Option<String>,
+    /// Keep only so many of the first values.
+    #[schema(minimum = 1)]
+    dimensions: Option<u64>,
+    /// Give embeddings the length 1; what the model's files say by default.
+    normalize: Option<bool>,
+    /// Cut texts that are too long instead of refusing them.
+    truncate: Option<bool>,
+    /// The name of the model's prompt to put before each text.
+    prompt_name: Option<String>,
+    /// Who asks; nothing depends on it.
+    user: Option<String>,
+}
+
+/// Make embeddings of texts, where the served model is made for them; `POST /` does so there too
+#[utoipa::path(post, path = "/embed", tag = "tgi", request_body = EmbedRequest, responses(
+    (status = 200, body = Vec<Vector>, description = "an embedding for each text, in their order"),
+    Generating,
+))]
+pub(super) fn embed() {}
 
 /// Generate, in a stream or not
 #[utoipa::path(post, path = "/", tag = "tgi", request_body = GenerateRequest, responses(

@@ -54,10 +54,11 @@ impl Names {
 impl Dialect {
     /// The dialect of a path.
     pub(crate) fn of(path: &str) -> Self {
-        const TGI: [&str; 9] = [
+        const TGI: [&str; 10] = [
             "/",
             "/generate",
             "/generate_stream",
+            "/embed",
             "/tokenize",
             "/detokenize",
             "/chat_tokenize",

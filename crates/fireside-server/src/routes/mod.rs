@@ -35,6 +35,7 @@ pub(crate) fn router(app: Arc<App>, address: Option<IpAddr>) -> Router {
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*id}", get(openai::model))
         .route("/", post(tgi::switch))
+        .route("/embed", post(embeddings::embed))
         .route("/generate", post(tgi::generate))
         .route("/generate_stream", post(tgi::generate_stream))
         .route("/tokenize", post(tokens::tokenize))

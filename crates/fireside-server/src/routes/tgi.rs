@@ -13,7 +13,8 @@ use fireside_openai::ApiError;
 use fireside_openai::fields::Fields;
 use serde_json::{Map, Value, json};
 
-use crate::app::App;
+use super::embeddings;
+use crate::app::{App, Work};
 use crate::http::envelope::RequestId;
 use crate::http::error::{Dialect, Names, json_response};
 use crate::http::{body, sse};
@@ -35,13 +36,16 @@ enum Form {
     Pipeline,
 }
 
-/// `POST /`
+/// `POST /`, which is `POST /embed` where the model makes embeddings.
 pub(crate) async fn switch(
     State(app): State<Arc<App>>,
     Extension(id): Extension<RequestId>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
+    if let Work::Embed(_) = app.work {
+        return embeddings::embed(State(app), Extension(id), headers, body).await;
+    }
     respond(from_body(app, id, headers, body, Form::Switch).await)
 }
 

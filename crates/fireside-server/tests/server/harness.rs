@@ -7,14 +7,14 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
 use fireside_engine::{
-    Engine, EngineConfig, Executor, ExecutorError, ExecutorLimits, GenerationDefaults,
+    Embedder, Engine, EngineConfig, Executor, ExecutorError, ExecutorLimits, GenerationDefaults,
     ModelExecutor,
 };
 use fireside_model::device::ComputeDevice;
 use fireside_model::path::load_path;
 use fireside_model::step::{Selected, Step};
 use fireside_model::{KvDtype, Selection};
-use fireside_server::{Loaded, Options, Server};
+use fireside_server::{Loaded, LoadedEmbedder, Options, Server};
 use fireside_tokenizer::{ChatTemplate, GgufVocab, Tokenizer};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpSocket};
@@ -244,11 +244,41 @@ pub(crate) fn start<E: Executor + 'static>(
     start_on(None, set, load, gate)
 }
 
+/// A server over a tiny random embedding model on the CPU.
+pub(crate) fn embeddings(set: impl FnOnce(&mut Options)) -> TestServer {
+    let load = || {
+        // Tests run in the folder of their package.
+        let path = PathBuf::from("../../tests/fixtures/embeddings/bert-mean");
+        let loaded = load_path(&path, ComputeDevice::cpu()).map_err(|e| e.to_string())?;
+        let embedding = loaded.embedding.ok_or("no embedding model")?;
+        let tokenizer = loaded.text.tokenizer;
+        let embedder = Embedder::new(loaded.model, tokenizer, embedding, None);
+        Ok(LoadedEmbedder {
+            embedder: embedder.map_err(|e| e.to_string())?,
+            device: "cpu".into(),
+        })
+    };
+    let start = |options| Server::start_embeddings(options, load);
+    let server = serve_on(None, set, start, Gate::new(0));
+    server.wait_until_ready();
+    server
+}
+
 /// A server whose connections have send buffers of a size.
 fn start_on<E: Executor + 'static>(
     buffer: Option<u32>,
     set: impl FnOnce(&mut Options),
     load: impl FnMut() -> Result<Loaded<E>, String> + Send + 'static,
+    gate: Gate,
+) -> TestServer {
+    serve_on(buffer, set, |options| Server::start(options, load), gate)
+}
+
+/// The same of any server.
+fn serve_on(
+    buffer: Option<u32>,
+    set: impl FnOnce(&mut Options),
+    start: impl FnOnce(Options) -> io::Result<Server>,
     gate: Gate,
 ) -> TestServer {
     let mut options = Options::new("test-model");
@@ -261,7 +291,7 @@ fn start_on<E: Executor + 'static>(
     let listener = runtime.block_on(async { listen(buffer) }).unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, words) = mpsc::channel(2);
-    let server = Server::start(options, load).unwrap();
+    let server = start(options).unwrap();
     let thread = std::thread::spawn(move || {
         runtime.block_on(server.serve(listener, words)).unwrap();
         runtime.shutdown_background();

@@ -1,6 +1,7 @@
 //! The server as clients meet it, byte by byte over real sockets.
 
 mod client;
+mod embeddings;
 mod faults;
 mod harness;
 mod lifecycle;

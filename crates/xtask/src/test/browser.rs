@@ -14,7 +14,7 @@ use crate::setup::{self, Part};
 use crate::{npm, wasm, web};
 
 use super::counts::{Counts, failures};
-use super::models::{self, DEFAULT};
+use super::models::{self, DEFAULT, GEMMA, MINILM};
 use super::{Outcome, Run};
 
 /// Builds the bindings and runs the tests of `tests/browser`.
@@ -80,6 +80,11 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
             .arg(model)
             .arg("--chromium")
             .arg(setup::chromium()?);
+        for (option, other) in [("--minilm", &MINILM), ("--gemma", &GEMMA)] {
+            if let Some(path) = run.models.get(other) {
+                engine.arg(option).arg(path);
+            }
+        }
         others.insert(0, engine);
     }
     let mut release = child(run.project, "node");

@@ -72,6 +72,9 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
         Ok(_) => checks.args(["--node", "node"]),
         Err(missing) => checks.args(["--without-node", &format!("{missing:#}")]),
     };
+    if let Some(folder) = run.models.get(&models::MINILM) {
+        checks.arg("--embedding-model").arg(folder);
+    }
     let mut status = quiet(run.ui, "clients", &mut checks, &log, true)?;
     for (name, folder, file) in BESIDE {
         let own = match python::environment(run.ui, run.project, name, folder, &log) {

@@ -1,0 +1,145 @@
+// Models of other kinds than the default one, from their real files where these are there: embeddings, and a
+// table larger than a binding.
+
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+
+import { load, unload } from "./page.mjs";
+
+export const CHECKS = {};
+
+/** Where the real files are served, where they are there. */
+export const MINILM = "/minilm/";
+export const GEMMA = "/gemma.gguf";
+
+const fixtures = path.join(import.meta.dirname, "../../fixtures");
+const read = async (file) => JSON.parse(await readFile(path.join(fixtures, file), "utf8"));
+
+/** An embedding model's folder as a source. */
+const folder = (root) => ({
+  config: `${root}config.json`,
+  tokenizer: `${root}tokenizer.json`,
+  safetensors: `${root}model.safetensors`,
+  embedding: {
+    modules: `${root}modules.json`,
+    pooling: `${root}1_Pooling/config.json`,
+    transformer: `${root}sentence_bert_config.json`,
+  },
+});
+
+/** Embeddings in the page, or the code and message of the error. */
+const embed = (page, body) =>
+  page.evaluate(async (body) => {
+    try {
+      const { data, usage } = await window.engine.embeddings.create(body);
+      return { vectors: data.map(({ embedding }) => embedding), usage };
+    } catch ({ code, message, param }) {
+      return { code, message, param };
+    }
+  }, body);
+
+function assertClose(found, wanted, tolerance) {
+  assert.equal(found.length, wanted.length);
+  for (const [at, vector] of found.entries()) {
+    assert.equal(vector.length, wanted[at].length);
+    const off = Math.max(...vector.map((value, place) => Math.abs(value - wanted[at][place])));
+    assert.ok(off < tolerance, `text ${at}: ${off}`);
+  }
+}
+
+CHECKS["embeddings of encoders and decoders are those of transformers"] = async ({ page }) => {
+  // A decoder's keys and values are halves.
+  for (const [name, tolerance] of [["bert-mean", 1e-3], ["bert-cls", 1e-3], ["qwen3-last", 2e-2]]) {
+    const { texts, tokens, embeddings } = await read(`embeddings/${name}/expected.json`);
+    const { info, message } = await load(page, folder(`/embeddings/${name}/`), { cache: false });
+    assert.ok(info, message);
+    assert.equal(info.task, "feature-extraction");
+    assert.equal(info.dimensions, 48);
+    const { vectors, usage } = await embed(page, { input: texts });
+    assertClose(vectors, embeddings, tolerance);
+    assert.equal(usage.prompt_tokens, tokens.flat().length);
+    await unload(page);
+  }
+};
+
+CHECKS["a request for embeddings is refused by name, shared with others, and ended"] = async ({ page }) => {
+  const { texts, embeddings } = await read("embeddings/bert-mean/expected.json");
+  await load(page, folder("/embeddings/bert-mean/"), { cache: false });
+  const long = await embed(page, { input: "fire ".repeat(100) });
+  assert.equal(long.param, "input", long.message);
+  assert.match(long.message, /has 102 tokens; expected at most 64, or truncate/);
+  assert.equal((await embed(page, { input: "a", dimensions: 49 })).param, "dimensions");
+  const coded = await embed(page, { input: "snow", encoding_format: "base64" });
+  assert.equal(coded.vectors[0].length, 256);
+  const all = await page.evaluate(async (texts) => {
+    const { engine } = window;
+    const before = (await engine.counters()).steps;
+    const replies = await Promise.all(texts.map((input) => engine.embeddings.create({ input })));
+    const steps = (await engine.counters()).steps - before;
+    const controller = new AbortController();
+    const many = engine.embeddings.create({ input: Array(300).fill("snow") }, { signal: controller.signal });
+    controller.abort();
+    const aborted = await many.catch(({ code }) => code);
+    const chat = await engine.chat.completions
+      .create({ messages: [{ role: "user", content: "Hi" }] })
+      .catch(({ code, message }) => ({ code, message }));
+    return { vectors: replies.map(({ data }) => data[0].embedding), steps, aborted, chat };
+  }, texts);
+  assertClose(all.vectors, embeddings, 1e-3);
+  assert.ok(all.steps < texts.length, `${all.steps} steps for ${texts.length} requests`);
+  assert.equal(all.aborted, "aborted");
+  assert.equal(all.chat.code, "wrong_model");
+  assert.match(all.chat.message, /makes embeddings/);
+  await unload(page);
+};
+
+CHECKS["MiniLM's embeddings are those of transformers"] = async ({ page, minilm }) => {
+  if (!minilm) return "there is no all-MiniLM-L6-v2";
+  const { texts, embeddings } = await read("embeddings/minilm.json");
+  const { info, times, message } = await load(page, folder(MINILM));
+  assert.ok(info, message);
+  const { vectors } = await embed(page, { input: texts });
+  assertClose(vectors, embeddings, 1e-4);
+  console.log(`minilm: ready after ${times.ready.toFixed(2)} s, ${texts.length} texts embedded`);
+  await unload(page);
+  return undefined;
+};
+
+CHECKS["Gemma's greedy tokens are those of transformers, its table in two bindings"] = async ({ page, gemma }) => {
+  if (!gemma) return "there is no Gemma 3 270M";
+  const { prompts } = await read("gemma3-greedy.json");
+  const { info, message } = await load(page, GEMMA);
+  assert.ok(info, message);
+  for (const name of ["plain-text", "chinese"]) {
+    const { prompt_token_ids, generated_token_ids, near_ties } = prompts.find((prompt) => prompt.name === name);
+    assert.equal(near_ties, 0, name);
+    const wanted = generated_token_ids.slice(0, 8);
+    const { text, expected, usage } = await page.evaluate(
+      async ([prompt, wanted]) => {
+        const body = { prompt, max_tokens: wanted.length, temperature: 0, ignore_eos: true };
+        const { choices, usage } = await window.engine.completions.create(body);
+        return { text: choices[0].text, expected: await window.engine.detokenize(wanted), usage };
+      },
+      [prompt_token_ids, wanted],
+    );
+    assert.equal(text, expected, name);
+    const { prefill_tokens_per_s, decode_tokens_per_s } = usage.extra;
+    console.log(`gemma: prefill ${prefill_tokens_per_s.toFixed(1)}, decode ${decode_tokens_per_s.toFixed(2)} tokens/s`);
+  }
+  // The log-probabilities of a prompt in the tab, as its perplexity is made of them.
+  const { prompt_token_ids, generated_token_ids } = prompts.find(({ name }) => name === "code");
+  const { logprobs } = await page.evaluate(
+    async (prompt) => {
+      const body = { prompt, max_tokens: 0, echo: true, logprobs: 0, temperature: 0 };
+      return (await window.engine.completions.create(body)).choices[0];
+    },
+    [...prompt_token_ids, ...generated_token_ids],
+  );
+  const scored = logprobs.token_logprobs.slice(1);
+  const perplexity = Math.exp(-scored.reduce((sum, one) => sum + one, 0) / scored.length);
+  console.log(`gemma: perplexity ${perplexity.toFixed(3)} of ${scored.length} tokens of code`);
+  assert.ok(perplexity > 1 && perplexity < 20, String(perplexity));
+  await unload(page);
+  return undefined;
+};
