@@ -136,16 +136,23 @@ fn gguf<'a>(kind: &'a Value, vocabulary: &'a Value) -> GgufVocab<'a> {
             ..common
         };
     }
+    let mut tokens = tokens;
     let scores = vocabulary["scores"].as_array().unwrap();
+    let mut scores: Vec<f32> = scores
+        .iter()
+        .map(|score| score.as_f64().unwrap() as f32)
+        .collect();
     let turns = settings["turns"].as_u64().unwrap() as usize;
     let mut token_types = crate::common::types(&vocabulary["token_types"]);
     token_types[3..3 + turns].fill(3);
+    if settings["placeholder"] == true {
+        tokens.push("<|placeholder1|>");
+        token_types.push(3);
+        scores.push(0.0);
+    }
     GgufVocab {
         model: "llama",
-        scores: scores
-            .iter()
-            .map(|score| score.as_f64().unwrap() as f32)
-            .collect(),
+        scores,
         token_types,
         tokens,
         ..common
