@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::common::{fixture, ids, skip, strings};
-use fireside_tokenizer::{GgufVocab, Tokenizer};
-use serde_json::{Map, Value};
+use fireside_tokenizer::{GgufVocab, SpecialText, Tokenizer, TokenizerConfig};
+use serde_json::{Map, Value, json};
 
 const TEXTS: &str = include_str!("../fixtures/corpus/texts.json");
 const VOCABULARIES: &str = include_str!("../fixtures/corpus/vocabularies.json");
@@ -47,7 +47,7 @@ impl Differences {
     }
 }
 
-/// What comes out of a stream, token by token, and whether each piece stands alone as text.
+/// What comes out of a stream, token by token.
 fn streamed(tokenizer: &Tokenizer, tokens: &[u32], skip_special: bool) -> String {
     let mut stream = tokenizer.stream(skip_special);
     let mut text: String = tokens.iter().filter_map(|&id| stream.push(id)).collect();
@@ -189,6 +189,38 @@ fn the_same_vocabularies_in_gguf_files_give_the_same_tokens_and_texts() {
     }
     assert!(compared >= 11);
     found.none();
+}
+
+#[test]
+fn word_piece_marks_a_sequence_and_neither_cuts_nor_fills_it() {
+    let (kinds, vocabularies) = (fixture(KINDS), fixture(VOCABULARIES));
+    // What published files of embedding models ask for.
+    let mut kind = kinds["bert_uncased"].clone();
+    kind["tokenizer"]["truncation"] =
+        json!({"max_length": 8, "strategy": "LongestFirst", "stride": 0});
+    kind["tokenizer"]["padding"] = json!({"strategy": {"Fixed": 8}, "direction": "Right",
+        "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"});
+    let config = TokenizerConfig::from_json(br#"{"pad_token": "[PAD]", "unk_token": "[UNK]"}"#);
+    let json = tokenizer_json(&kind, &vocabularies);
+    let tokenizer = Tokenizer::from_json(&json, Some(&config.unwrap())).unwrap();
+    let id = |token: &str| tokenizer.token_to_id(token).unwrap();
+    assert_eq!(tokenizer.special_tokens().pad, Some(id("[PAD]")));
+    assert_eq!(tokenizer.special_tokens().unk, Some(id("[UNK]")));
+    assert_eq!(
+        tokenizer.encode("", true).unwrap(),
+        [id("[CLS]"), id("[SEP]")]
+    );
+    let ids = tokenizer.encode(&"the fire. ".repeat(500), true).unwrap();
+    assert_eq!((ids[0], *ids.last().unwrap()), (id("[CLS]"), id("[SEP]")));
+    assert!(ids.len() >= 1502, "{}", ids.len());
+    assert_eq!(tokenizer.decode(&ids[..7], true), "the fire. the fire.");
+    // A word that is too long is unknown as a whole, in no time.
+    let long = tokenizer.encode(&"a".repeat(1 << 20), false).unwrap();
+    assert_eq!(long, [id("[UNK]")]);
+    let plain = tokenizer
+        .encode_with("[SEP]", false, SpecialText::Plain)
+        .unwrap();
+    assert!(!plain.contains(&id("[SEP]")), "{plain:?}");
 }
 
 /// The folder of published tokenizers, or `None` with a recorded skip.
