@@ -216,7 +216,7 @@ pub(crate) fn build(json: &[u8], config: Option<&TokenizerConfig>) -> Result<Tok
 
     let tokenizer = guarded(|| tokenizers::Tokenizer::from_bytes(json)).map_err(invalid)?;
     let backend = HfBackend::new(tokenizer);
-    if file.model.kind.as_deref() == Some("WordPiece")
+    if file.model.max_input_chars_per_word.is_some()
         && let Some(unk) = &file.model.unk_token
         && backend.token_to_id(unk).is_none()
     {
@@ -294,11 +294,11 @@ fn check(file: &File) -> Result<usize, Error> {
             limit: MAX_TOKENS as u64 - 1,
         });
     }
-    match kind {
-        "BPE" => check_bpe(model, file.added_tokens.len())?,
-        "WordPiece" => check_word_piece(model)?,
-        _ => {}
+    if kind == "BPE" {
+        check_bpe(model, file.added_tokens.len())?;
     }
+    // Whatever the kind: the library finds the kind of a model without a type by its fields.
+    check_word_piece(model)?;
     if let Some(processor) = &file.post_processor {
         check_processor(processor)?;
     }

@@ -126,14 +126,19 @@ static TABLE: &[Pre] = &[
                 "pixtral",
                 "midm-2.0",
                 "lfm2",
+                "jina-v5-nano",
             ],
             &[LLAMA3],
         )
     },
-    row(&["dbrx", "smaug-bpe", "glm4", "chatglm-bpe"], &[LLAMA3]),
+    row(&["dbrx", "smaug-bpe", "chatglm-bpe"], &[LLAMA3]),
+    Pre {
+        ignore_merges: true,
+        ..row(&["glm4", "glm5"], &[LLAMA3])
+    },
     Pre {
         nfc: true,
-        ..row(&["qwen2"], &[QWEN2])
+        ..row(&["qwen2", "f2llmv2"], &[QWEN2])
     },
     row(
         &[
@@ -151,7 +156,10 @@ static TABLE: &[Pre] = &[
         nfc: true,
         ..row(&["qwen35"], &[QWEN35])
     },
-    row(&["gpt-4o", "llama4", "minimax-m2", "kanana2"], &[O200K]),
+    row(
+        &["gpt-4o", "llama4", "minimax-m2", "kanana2", "talkie"],
+        &[O200K],
+    ),
     Pre {
         ignore_merges: true,
         add_bos: true,

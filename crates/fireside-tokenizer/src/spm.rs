@@ -32,6 +32,8 @@ pub(crate) struct SpmModel {
     special: Matcher,
     /// The same without those that a user must not be able to write.
     plain: Matcher,
+    /// Those of them that take the white space after them along, ascending.
+    trimming: Vec<u32>,
     space_prefix: bool,
     join_spaces: bool,
 }
@@ -133,6 +135,23 @@ pub(crate) fn build(vocab: &GgufVocab<'_>) -> Result<Tokenizer, Error> {
     Tokenizer::new(inner, special)
 }
 
+/// The special tokens that take the white space after them along: Phi-3's, which GGUF files do not mark.
+///
+/// The model is known by its placeholder tokens. Its tokenizer.json marks all special tokens but three so.
+fn trimming(vocab: &GgufVocab<'_>) -> Vec<u32> {
+    let has = |text: &str| vocab.tokens.contains(&text);
+    if !(has("<|placeholder1|>") && has("<|end|>")) {
+        return Vec::new();
+    }
+    let trims = |(id, token): (usize, &&str)| {
+        let control = vocab.token_type(id) == TokenType::Control;
+        let plain = ["<unk>", "<s>", "<|endoftext|>"].contains(token);
+        (control && !plain || *token == "</s>").then_some(id as u32)
+    };
+    let tokens = vocab.tokens.iter().enumerate();
+    tokens.filter_map(trims).collect()
+}
+
 impl SpmModel {
     fn new(vocab: &GgufVocab<'_>, unk: Option<u32>, space_prefix: bool) -> Result<Self, Error> {
         let count = vocab.tokens.len();
@@ -197,6 +216,7 @@ impl SpmModel {
             unk,
             special: Matcher::new(special)?,
             plain: Matcher::new(plain)?,
+            trimming: trimming(vocab),
             space_prefix,
             join_spaces: vocab.remove_extra_whitespaces.unwrap_or(false),
         })
@@ -219,9 +239,18 @@ impl SpmModel {
         let mut start = 0;
         if let Some(automaton) = &matcher.automaton {
             for found in automaton.find_iter(text) {
-                self.encode_text(&text[start..found.start()], out);
-                out.extend(matcher.ids.get(found.pattern().as_usize()));
+                // A token of white space may lie in what the one before it took along.
+                let Some(before) = text.get(start..found.start()) else {
+                    continue;
+                };
+                self.encode_text(before, out);
                 start = found.end();
+                if let Some(&id) = matcher.ids.get(found.pattern().as_usize()) {
+                    out.push(id);
+                    if self.trimming.binary_search(&id).is_ok() {
+                        start = text.len() - text[start..].trim_start().len();
+                    }
+                }
             }
         }
         self.encode_text(&text[start..], out);

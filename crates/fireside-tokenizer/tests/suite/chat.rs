@@ -7,6 +7,7 @@ use fireside_tokenizer::{ChatInput, ChatTemplate, ClockTime, Error};
 use serde_json::{Map, Value, json};
 
 const CHAT: &str = include_str!("../fixtures/chat.json");
+const TEMPLATES: &str = include_str!("../fixtures/templates.json");
 
 fn no_variables() -> [(&'static str, &'static str); 0] {
     []
@@ -66,6 +67,48 @@ fn prompts_are_those_of_transformers() {
             (result, raised) => panic!("{label}: {result:?}, expected raised: {raised:?}"),
         }
     }
+}
+
+#[test]
+fn published_templates_give_the_prompts_of_transformers() {
+    let fixture: Value = serde_json::from_str(TEMPLATES).unwrap();
+    let now = ClockTime {
+        unix_seconds: fixture["unix_seconds"].as_i64().unwrap(),
+        utc_offset_seconds: 0,
+    };
+    let families = fixture["families"].as_object().unwrap();
+    assert!(families.len() > 20);
+    let mut wrong = Vec::new();
+    for (family, entry) in families {
+        let source = entry["template"].as_str().unwrap();
+        let template =
+            ChatTemplate::new(source, [("bos_token", "<s>"), ("eos_token", "</s>")]).unwrap();
+        let template = template.with_clock(Arc::new(move || now)).unwrap();
+        for (chat, expected) in entry["prompts"].as_object().unwrap() {
+            let mut extra = fixture["chats"][chat].as_object().unwrap().clone();
+            let messages = extra.remove("messages").unwrap();
+            let tools = extra.remove("tools");
+            let generation = extra.remove("add_generation_prompt").unwrap();
+            let input = ChatInput {
+                messages: messages.as_array().unwrap(),
+                tools: tools.as_ref().and_then(Value::as_array).map(Vec::as_slice),
+                documents: None,
+                add_generation_prompt: generation.as_bool().unwrap(),
+                extra,
+            };
+            let ours = match template.render(&input) {
+                Ok(prompt) => json!(prompt),
+                Err(Error::TemplateRaised { message }) => json!({"raised": message}),
+                Err(error) => json!({"error": error.to_string()}),
+            };
+            if ours != *expected {
+                wrong.push(format!(
+                    "{family}/{chat}\n  ours   {ours}\n  theirs {expected}"
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

@@ -70,3 +70,16 @@ pub(crate) fn bpe_vocab<'a>(fixture: &'a Value, pre: &'a str) -> GgufVocab<'a> {
         ..GgufVocab::default()
     }
 }
+
+/// Records a test that could not run, and why, where the test command counts it.
+pub(crate) fn skip(test: &str, reason: &str) {
+    use std::io::Write;
+    eprintln!("skipped {test}: {reason}");
+    if let Some(log) = std::env::var_os("FIRESIDE_SKIP_LOG") {
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log);
+        let _ = file.and_then(|mut file| writeln!(file, "{test}: {reason}"));
+    }
+}

@@ -5,11 +5,13 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+use fireside_tokenizer::GgufVocab;
+
 /// A metadata value.
 #[derive(Debug)]
 pub(crate) enum Meta {
     Number(i64),
-    Float,
+    Float(f64),
     Bool(bool),
     Text(String),
     List(Vec<Meta>),
@@ -26,6 +28,13 @@ impl Meta {
     pub(crate) fn number(&self) -> Option<i64> {
         match self {
             Self::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn float(&self) -> Option<f64> {
+        match self {
+            Self::Float(number) => Some(*number),
             _ => None,
         }
     }
@@ -72,10 +81,7 @@ impl Reader {
             3 => Meta::Number(i64::from(i16::from_le_bytes(self.bytes()))),
             4 => Meta::Number(i64::from(u32::from_le_bytes(self.bytes()))),
             5 => Meta::Number(i64::from(i32::from_le_bytes(self.bytes()))),
-            6 => {
-                self.bytes::<4>();
-                Meta::Float
-            }
+            6 => Meta::Float(f64::from(f32::from_le_bytes(self.bytes()))),
             7 => Meta::Bool(self.bytes::<1>() != [0]),
             8 => Meta::Text(self.text()),
             9 => {
@@ -84,10 +90,7 @@ impl Reader {
                 Meta::List((0..count).map(|_| self.value(kind)).collect())
             }
             10 | 11 => Meta::Number(i64::from_le_bytes(self.bytes())),
-            12 => {
-                self.bytes::<8>();
-                Meta::Float
-            }
+            12 => Meta::Float(f64::from_le_bytes(self.bytes())),
             _ => panic!("unknown value type {kind}"),
         }
     }
@@ -107,4 +110,34 @@ pub(crate) fn metadata(path: &Path) -> HashMap<String, Meta> {
             (key, reader.value(kind))
         })
         .collect()
+}
+
+/// The vocabulary that a file's metadata has.
+pub(crate) fn vocab(meta: &HashMap<String, Meta>) -> GgufVocab<'_> {
+    let get = |key: &str| meta.get(&format!("tokenizer.ggml.{key}"));
+    let list = |key: &str| get(key).map_or(&[][..], Meta::list).iter();
+    let id = |key: &str| get(key).and_then(Meta::number).map(|id| id as u32);
+    let flag = |key: &str| get(key).and_then(Meta::flag);
+    GgufVocab {
+        model: get("model").and_then(Meta::text).unwrap_or_default(),
+        pre: get("pre").and_then(Meta::text),
+        tokens: list("tokens").filter_map(Meta::text).collect(),
+        scores: list("scores")
+            .filter_map(|score| score.float().map(|score| score as f32))
+            .collect(),
+        token_types: list("token_type")
+            .filter_map(|kind| kind.number().map(|kind| kind as i32))
+            .collect(),
+        merges: list("merges").filter_map(Meta::text).collect(),
+        bos: id("bos_token_id"),
+        eos: id("eos_token_id"),
+        eot: id("eot_token_id"),
+        eom: id("eom_token_id"),
+        unk: id("unknown_token_id"),
+        pad: id("padding_token_id"),
+        add_bos: flag("add_bos_token"),
+        add_eos: flag("add_eos_token"),
+        add_space_prefix: flag("add_space_prefix"),
+        remove_extra_whitespaces: flag("remove_extra_whitespaces"),
+    }
 }

@@ -3,6 +3,7 @@
 mod bad_input;
 mod chat;
 mod common;
+mod corpus;
 mod gguf;
 mod parity;
 mod properties;

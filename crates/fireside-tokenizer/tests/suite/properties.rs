@@ -20,6 +20,10 @@ static TOKENIZERS: LazyLock<Vec<Tokenizer>> = LazyLock::new(|| {
     let metaspace = metaspace.to_string();
     let bare =
         r#"{"model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1, "é": 4}, "unk_token": "a"}}"#;
+    let pieces = r###"{"model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+        "max_input_chars_per_word": 100, "vocab": {"[UNK]": 0, "a": 1, "##a": 2, "b": 3, "é": 4, "##é": 5, ".": 6}},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true}}"###;
     vec![
         Tokenizer::from_gguf(&spm_vocab(&spm)).unwrap(),
         Tokenizer::from_gguf(&GgufVocab {
@@ -32,6 +36,7 @@ static TOKENIZERS: LazyLock<Vec<Tokenizer>> = LazyLock::new(|| {
         Tokenizer::from_json(SENTENCEPIECE.as_bytes(), None).unwrap(),
         Tokenizer::from_json(metaspace.as_bytes(), None).unwrap(),
         Tokenizer::from_json(bare.as_bytes(), None).unwrap(),
+        Tokenizer::from_json(pieces.as_bytes(), None).unwrap(),
     ]
 });
 
@@ -383,6 +388,8 @@ const DECODERS: &[&str] = &[
     r#"{"type":"Strip","content":" ","start":18446744073709551615,"stop":3}"#,
     r#"{"type":"Strip","content":"a","start":1,"stop":1}"#,
     r#"{"type":"WordPiece","prefix":"","cleanup":true}"#,
+    r###"{"type":"WordPiece","prefix":"##","cleanup":false}"###,
+    r###"{"type":"Sequence","decoders":[{"type":"WordPiece","prefix":"##"},{"type":"Fuse"},{"type":"Strip","content":"a","start":2,"stop":0}]}"###,
     r#"{"type":"Fuse"}"#,
     r#"{}"#,
 ];
@@ -406,6 +413,8 @@ const MODELS: &[&str] = &[
     r#"{"type":"Unigram","unk_id":0,"vocab":[]}"#,
     r#"{"type":"WordLevel","vocab":{"a":0,"b":5},"unk_token":"q"}"#,
     r#"{"type":"WordPiece","vocab":{"a":0,"b":5},"unk_token":"q","continuing_subword_prefix":"","max_input_chars_per_word":0}"#,
+    r###"{"type":"WordPiece","vocab":{"a":0,"##b":1,"[UNK]":5},"unk_token":"[UNK]","continuing_subword_prefix":"##","max_input_chars_per_word":3}"###,
+    r#"{"vocab":{"a":0,"b":5},"unk_token":"q","continuing_subword_prefix":"","max_input_chars_per_word":9999999}"#,
     r#"{"vocab":{"a":0},"merges":[]}"#,
     r#"{"vocab":{"a":0}}"#,
     r#"{}"#,

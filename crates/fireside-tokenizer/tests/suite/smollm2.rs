@@ -3,50 +3,21 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use crate::common::{fixture, ids, pairs};
-use crate::gguf::Meta;
+use crate::common::{fixture, ids, pairs, skip};
+use crate::gguf::{Meta, vocab};
 use fireside_tokenizer::{ChatInput, ChatTemplate, GgufVocab, Tokenizer};
 use serde_json::json;
 
 /// The file's metadata, or `None` with a line that says why the test is skipped.
 fn metadata() -> Option<HashMap<String, Meta>> {
     let Some(path) = std::env::var_os("FIRESIDE_TEST_GGUF").map(PathBuf::from) else {
-        eprintln!(
-            "skipped: FIRESIDE_TEST_GGUF is not set to the path of SmolLM2-135M-Instruct.Q4_1.gguf"
+        skip(
+            "smollm2_tokenizer",
+            "FIRESIDE_TEST_GGUF is not set to the path of SmolLM2-135M-Instruct.Q4_1.gguf",
         );
         return None;
     };
     Some(crate::gguf::metadata(&path))
-}
-
-fn vocab(meta: &HashMap<String, Meta>) -> GgufVocab<'_> {
-    let get = |key: &str| meta.get(&format!("tokenizer.ggml.{key}"));
-    let texts = |key: &str| {
-        get(key)
-            .map_or(&[][..], Meta::list)
-            .iter()
-            .filter_map(Meta::text)
-            .collect()
-    };
-    let id = |key: &str| get(key).and_then(Meta::number).map(|id| id as u32);
-    GgufVocab {
-        model: get("model").and_then(Meta::text).unwrap_or_default(),
-        pre: get("pre").and_then(Meta::text),
-        tokens: texts("tokens"),
-        token_types: get("token_type")
-            .map_or(&[][..], Meta::list)
-            .iter()
-            .filter_map(|kind| kind.number().map(|kind| kind as i32))
-            .collect(),
-        merges: texts("merges"),
-        bos: id("bos_token_id"),
-        eos: id("eos_token_id"),
-        unk: id("unknown_token_id"),
-        pad: id("padding_token_id"),
-        add_bos: get("add_bos_token").and_then(Meta::flag),
-        add_space_prefix: get("add_space_prefix").and_then(Meta::flag),
-        ..GgufVocab::default()
-    }
 }
 
 #[test]
