@@ -136,13 +136,13 @@ impl EmbedTexts {
 
 /// At most so many of a text's tokens: the special ones around it stay, its own are cut at their end.
 fn cut(tokens: &[u32], own: &[u32], most: usize) -> Vec<u32> {
-    let before = tokens
-        .windows(own.len().max(1))
-        .position(|window| window == own)
-        .unwrap_or(0);
-    let after = tokens.get(before + own.len()..).unwrap_or_default();
-    let room = most.saturating_sub(before + after.len());
-    let mut kept = tokens[..(before + room).min(tokens.len())].to_vec();
+    let mut windows = tokens.windows(own.len().max(1));
+    let around = windows.position(|window| window == own);
+    let (before, after) = around.map_or((tokens.len(), &[][..]), |before| {
+        (before, tokens.get(before + own.len()..).unwrap_or_default())
+    });
+    let room = most.saturating_sub(after.len());
+    let mut kept = tokens[..tokens.len().min(room.max(before.min(most)))].to_vec();
     kept.extend(after);
     kept.truncate(most);
     kept
