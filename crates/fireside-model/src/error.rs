@@ -72,6 +72,14 @@ pub enum ModelError {
         /// The shape that fits.
         expected: Vec<usize>,
     },
+    /// A model without float weights was to be quantized.
+    #[error(
+        "there is nothing to quantize: the projections are {found} already; take the float model"
+    )]
+    NothingToQuantize {
+        /// The types of its projections.
+        found: String,
+    },
     /// The tokenizer and the weights disagree.
     #[error(
         "the tokenizer has {tokenizer} tokens, the model's vocabulary only {model}: they do not belong together"

@@ -10,6 +10,7 @@ use crate::config::{DecoderConfig, long_attention};
 use crate::error::ModelError;
 use crate::family::{Naming, Part};
 use crate::model::Model;
+use crate::quantize::Quantize;
 use crate::rope::RopeScaling;
 
 /// The small files of a Hugging Face model folder, as bytes.
@@ -56,6 +57,8 @@ pub struct Description {
     pub text: TextSide,
     /// How the weights are packed over several tensors; `None` where each is one.
     pub packing: Option<Scheme>,
+    /// What float weights become while they are loaded; `None`, as it is described, leaves them.
+    pub quantize: Option<Quantize>,
 }
 
 /// Reads the description out of a GGUF file.
@@ -113,6 +116,7 @@ pub fn describe_gguf<S: ByteSource>(file: &WeightFile<S>) -> Result<Description,
             generation_config: Value::Object(serde_json::Map::new()),
         },
         packing: None,
+        quantize: None,
     })
 }
 
@@ -228,6 +232,7 @@ pub fn describe_folder(files: &FolderFiles) -> Result<Description, ModelError> {
             generation_config,
         },
         packing: Scheme::from_config(&json)?,
+        quantize: None,
     })
 }
 
@@ -262,6 +267,7 @@ pub fn load(
         config,
         text,
         packing,
+        quantize,
     } = description;
     let packed = match &packing {
         Some(scheme) => Some(Packed::new(source, scheme)?),
@@ -272,6 +278,7 @@ pub fn load(
         config: &config,
         naming,
         device: &device,
+        quantize,
     };
     let decoder = builder.decoder(progress)?;
     Ok(LoadedModel {

@@ -11,7 +11,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::{Error, Event, GenerationParams, Input, Loading, Output};
+use crate::{Error, Event, GenerationParams, Input, Loading, Output, Perplexity};
 
 /// A pipeline whose calls wait.
 #[derive(Debug)]
@@ -61,6 +61,20 @@ impl Pipeline {
         on_event: impl FnMut(usize, Event) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         pollster::block_on(self.0.stream(input, params, on_event))
+    }
+
+    /// As [`crate::Pipeline::perplexity`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Pipeline::perplexity`].
+    pub fn perplexity(
+        &mut self,
+        text: &str,
+        window: usize,
+        on_window: impl FnMut(&Perplexity),
+    ) -> Result<Perplexity, Error> {
+        pollster::block_on(self.0.perplexity(text, window, on_window))
     }
 
     /// The pipeline whose calls are `async`.

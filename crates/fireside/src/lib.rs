@@ -21,6 +21,7 @@ pub mod blocking;
 mod error;
 mod input;
 mod loading;
+mod perplexity;
 mod pipeline;
 
 #[cfg(feature = "cli")]
@@ -31,8 +32,9 @@ pub use fireside_engine::{
     CacheSize, Completion, EngineConfig, Event, FinishReason, GenerationParams, RequestStats,
     Token, TokenLogprob,
 };
-pub use fireside_model::KvDtype;
 pub use fireside_model::device::{AdapterReport, ComputeDevice, DeviceChoice, adapters};
+pub use fireside_model::{KvDtype, Quantize};
 pub use input::{Input, Message};
 pub use loading::{Loading, pipeline};
+pub use perplexity::Perplexity;
 pub use pipeline::{Output, Pipeline};

@@ -2,9 +2,9 @@
 
 use fireside_engine::{CacheSize, Engine, EngineConfig, GenerationDefaults, ModelExecutor};
 use fireside_hub::{Options, resolve};
-use fireside_model::KvDtype;
 use fireside_model::device::{ComputeDevice, DeviceChoice};
 use fireside_model::path::OpenModel;
+use fireside_model::{KvDtype, Quantize};
 
 use crate::{Error, Pipeline};
 
@@ -28,6 +28,7 @@ pub struct Loading {
     model: String,
     device: DeviceChoice,
     kv: KvDtype,
+    quantize: Option<Quantize>,
     context: Option<usize>,
     cache: CacheSize,
     hub: Option<Options>,
@@ -41,6 +42,7 @@ impl Loading {
             model: model.into(),
             device: DeviceChoice::Auto,
             kv: KvDtype::F16,
+            quantize: None,
             context: None,
             cache: CacheSize::default(),
             hub: None,
@@ -59,6 +61,14 @@ impl Loading {
     #[must_use]
     pub fn kv_cache_dtype(mut self, kv: KvDtype) -> Self {
         self.kv = kv;
+        self
+    }
+
+    /// Makes float weights smaller while they are loaded; by default they stay as they are. Weights that
+    /// are quantized in the file are left alone.
+    #[must_use]
+    pub fn quantize(mut self, quantize: Option<Quantize>) -> Self {
+        self.quantize = quantize;
         self
     }
 
@@ -101,7 +111,8 @@ impl Loading {
     pub async fn load(self) -> Result<Pipeline, Error> {
         let options = self.hub.unwrap_or_else(Options::from_env);
         let files = resolve(&self.model, &options)?;
-        let open = OpenModel::open(files.path())?;
+        let mut open = OpenModel::open(files.path())?;
+        open.description.quantize = self.quantize;
         let config = &open.description.config;
         if let Some(asked) = self.context.filter(|c| *c == 0 || *c > config.context) {
             return Err(Error::Context {
