@@ -1,13 +1,15 @@
 """Perplexity by transformers in float32, and the float files that quantizations are measured on.
 
     python perplexity.py measure MODEL.gguf...          # prints a line per file
+    python perplexity.py fixture MODEL.gguf             # ../fixtures/smollm2-perplexity.json
     python perplexity.py float MODEL.gguf FLOAT.gguf    # the same weights as F32
     python perplexity.py rotate MODEL.gguf FLOAT.gguf   # the same function from other weights, F32
 
 `measure` reads `tests/fixtures/scandal.txt`: the opening of "A Scandal in Bohemia" by Arthur Conan Doyle (1892, in the
 public domain), a paragraph a line, from Project Gutenberg's eBook 1661. The definition is that of llama.cpp's
 llama-perplexity and of `fireside perplexity`: windows of 512 tokens that do not overlap, of which tokens 257 to 511
-count. Weights are what the `gguf` package dequantizes the file to; the model is SmolLM2's.
+count. Weights are what the `gguf` package dequantizes the file to; the model is SmolLM2's. `fixture` does the same for
+the first paragraph in windows of 64, which is quick enough for a test.
 
 No float weights of SmolLM2 come with this repository, only the Q4_1 file. `float` writes what its blocks stand for.
 These values lie on a grid of 16 steps, which flatters a second rounding to Q4_1 and to nothing else. So `rotate` takes
@@ -16,6 +18,7 @@ and head are multiplied with a random orthogonal matrix (fixed seed). RMS norms 
 the same but for rounding, and no weight is on a grid. Its weights are nearer to normally distributed than trained ones.
 """
 
+import json
 import sys
 
 import gguf
@@ -27,22 +30,23 @@ from smollm2 import build_model, build_tokenizer
 
 WINDOW = 512
 TEXT = recipe.FIXTURES / "scandal.txt"
+OUTPUT = recipe.FIXTURES / "smollm2-perplexity.json"
 
 
 @torch.no_grad()
-def measure(path):
-    """Perplexity, and how many tokens count."""
+def measure(path, text, width):
+    """Perplexity of a text in windows of so many tokens, and how many tokens count."""
     reader = gguf.GGUFReader(path)
     assert not reader.fields.get("tokenizer.ggml.add_bos_token") or not (
         reader.fields["tokenizer.ggml.add_bos_token"].contents()
     ), "windows would have to begin with a begin-of-sequence token"
-    ids = build_tokenizer(reader).encode(TEXT.read_text(encoding="utf-8"), add_special_tokens=False)
+    ids = build_tokenizer(reader).encode(text, add_special_tokens=False)
     model = build_model(reader)
     surprises = []
-    for start in range(0, len(ids) - WINDOW + 1, WINDOW):
-        window = torch.tensor(ids[start : start + WINDOW])
+    for start in range(0, len(ids) - width + 1, width):
+        window = torch.tensor(ids[start : start + width])
         logprobs = model(window[None]).logits[0].double().log_softmax(-1)
-        first = WINDOW // 2
+        first = width // 2
         surprises.append(-logprobs[first:-1].gather(1, window[first + 1 :, None]))
     surprises = torch.cat(surprises)
     return surprises.mean().exp().item(), len(surprises)
@@ -99,10 +103,18 @@ def rotated(weights):
 
 def main(action, *paths):
     torch.set_num_threads(2)
+    text = TEXT.read_text(encoding="utf-8")
     if action == "measure":
         for path in paths:
-            value, counted = measure(path)
+            value, counted = measure(path, text, WINDOW)
             print(f"{path}: {value:.4f}, {counted} tokens", flush=True)
+        return
+    if action == "fixture":
+        (path,) = paths
+        value, counted = measure(path, text.partition("\n")[0], 64)
+        header = {"packages": recipe.packages(), "model_sha256": recipe.sha256(path)}
+        fixture = {"recipe": header, "window": 64, "counted": counted, "perplexity": round(value, 5)}
+        OUTPUT.write_text(json.dumps(fixture) + "\n", encoding="utf-8")
         return
     source, target = paths
     reader = gguf.GGUFReader(source)

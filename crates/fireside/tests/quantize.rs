@@ -249,11 +249,42 @@ fn what_cannot_be_quantized_is_said_and_leaves_nothing_behind() {
     );
 }
 
+/// Bytes of weights on the device, and what the benchmark says about their types.
+fn loaded(model: &str, more: &[&str]) -> (u64, String) {
+    let short = ["-p", "4", "-n", "2", "-r", "1", "--format", "json"];
+    let arguments = ["bench", "--model", model];
+    let said = says(&[&arguments[..], &short, more].concat());
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let bytes = report["gpu_bytes"]["weights"].as_u64().unwrap();
+    (bytes, report["quantization"].as_str().unwrap().to_owned())
+}
+
 #[test]
-fn safetensors_are_quantized_while_loading() {
-    // Rows of 48 weights are no blocks and stay; those of 64 become blocks.
-    let model = "../../tests/fixtures/tiny-llama/tied";
-    assert_eq!(answer(model, &["--quantize", "q8"]).lines().count(), 1);
+fn quantized_weights_take_less_memory_on_the_device() {
+    let float = Float::new();
+    let (whole, types) = loaded(float.model(), &[]);
+    assert_eq!(types, "F32 100%");
+    let (eight, types) = loaded(float.model(), &["--quantize", "q8"]);
+    assert_eq!(types, "F32 100%; floats loaded as q8");
+    let (four, _) = loaded(float.model(), &["--quantize", "q4"]);
+    assert!(
+        four < eight && eight < whole / 3,
+        "{four}, {eight}, {whole}"
+    );
+    assert_eq!(loaded(TINY, &[]).0, eight);
+}
+
+#[test]
+fn weights_that_lie_transposed_in_safetensors_are_quantized_along_their_rows() {
+    // Rows of 48 weights are no blocks and stay floats; those of 192 become blocks.
+    let folder = "../../tests/fixtures/families/gpt2";
+    let gguf = format!("{folder}/model.gguf");
+    for quantize in [["--quantize", "q4"], ["--quantize", "q8"]] {
+        let (bytes, _) = loaded(folder, &quantize);
+        assert!(bytes < loaded(folder, &[]).0);
+        assert_eq!(bytes, loaded(&gguf, &quantize).0);
+        assert_eq!(answer(folder, &quantize), answer(&gguf, &quantize));
+    }
 }
 
 #[test]
