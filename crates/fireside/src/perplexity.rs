@@ -13,8 +13,8 @@ const LEAST_WINDOW: usize = 4;
 pub struct Perplexity {
     /// e to the mean of the counted tokens' negative log-probabilities.
     pub value: f64,
-    /// Its standard error, as far as the counted tokens tell; it is about other texts of the kind, and
-    /// much larger than differences between two runs over one text mean.
+    /// Its standard error: how far off other texts of the kind may lie. Two models over one text differ by
+    /// much less where they are nearly the same.
     pub standard_error: f64,
     /// Tokens that are counted.
     pub counted: usize,

@@ -13,6 +13,7 @@ use super::{ModelArgs, open};
 const WINDOW: usize = 512;
 
 #[derive(Debug, Args)]
+#[command(mut_arg("context", |context| context.help("Tokens of a window [default: 512]")))]
 pub(super) struct PerplexityArgs {
     /// A file with the text, in UTF-8.
     #[arg(short, long, value_name = "TEXT")]
