@@ -142,7 +142,9 @@ mod tests {
     fn the_error_is_that_of_the_mean_of_the_surprises() {
         let mut sums = Sums::default();
         // Surprises of 1 and 3: mean 2, variance 1, of 4 tokens.
-        [-1.0, -3.0, -1.0, -3.0].map(|logprob| sums.add(logprob));
+        for logprob in [-1.0, -3.0, -1.0, -3.0] {
+            sums.add(logprob);
+        }
         let (value, error) = sums.perplexity();
         assert!((value - 2.0_f64.exp()).abs() < 1e-9, "{value}");
         assert!(
