@@ -1,6 +1,6 @@
 //! What can be wrong with a model, or go wrong while it runs.
 
-use fireside_formats::FormatError;
+use fireside_formats::{DType, FormatError};
 use fireside_kernels::device::DeviceError;
 
 /// An error of loading or running a model.
@@ -72,12 +72,14 @@ pub enum ModelError {
         /// The shape that fits.
         expected: Vec<usize>,
     },
-    /// A model without float weights was to be quantized.
+    /// A model of whose weights none can be quantized was to be.
     #[error(
-        "there is nothing to quantize: the projections are {found} already; take the float model"
+        "nothing to quantize to {to}: the weights are {found}; expected F32, F16 or BF16 in rows of whole blocks"
     )]
     NothingToQuantize {
-        /// The types of its projections.
+        /// The type asked for.
+        to: DType,
+        /// The types of its projections, embedding and head.
         found: String,
     },
     /// The tokenizer and the weights disagree.

@@ -90,6 +90,7 @@ pub fn export<S: ByteSource>(
         let own = own.filter(|info| targets.contains_key(&info.name));
         let types: BTreeSet<&str> = own.map(|info| info.dtype.name()).collect();
         return Err(ModelError::NothingToQuantize {
+            to,
             found: Vec::from_iter(types).join(", "),
         });
     }

@@ -173,14 +173,16 @@ fn a_written_file_answers_as_the_float_one_quantized_while_loading() {
 }
 
 #[test]
-fn a_model_without_float_weights_is_refused() {
+fn a_model_of_which_nothing_can_be_quantized_is_refused() {
     let float = Float::new();
+    let out = float.out("out.gguf");
     let part = "../../tests/fixtures/tiny-gguf/tiny-00002-of-00003.gguf";
-    fails(
-        &["quantize", part, &float.out("out.gguf"), "--type", "q8_0"],
-        1,
-        "nothing to quantize: the projections are Q8_0 already",
-    );
+    let odd = "../../tests/fixtures/families/qwen2/model.gguf";
+    for (source, types) in [(part, "Q8_0"), (odd, "F32")] {
+        let expected =
+            format!("nothing to quantize to Q4_1: the weights are {types}; expected F32");
+        fails(&["quantize", source, &out, "--type", "q4_1"], 1, &expected);
+    }
     assert_eq!(float.files(), ["float.gguf"]);
 }
 
