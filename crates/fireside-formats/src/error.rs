@@ -1,6 +1,7 @@
 //! Everything that can be wrong with a weight file, as one error with one-line messages.
 
 use crate::DType;
+use crate::table::shown;
 
 /// Why a weight file or a tensor could not be read or written.
 ///
@@ -270,6 +271,26 @@ pub enum FormatError {
         out: usize,
     },
 
+    /// A type that values cannot be turned into was asked for.
+    #[error("{dtype} cannot be made of f32, expected F32, F16, Q8_0, Q4_0 or Q4_1")]
+    NotEncodable { dtype: DType },
+    /// Values are not a whole number of blocks.
+    #[error("{elements} values are not a whole number of {dtype} blocks of {block}")]
+    PartialValues {
+        dtype: DType,
+        elements: usize,
+        block: usize,
+    },
+    /// A value is not finite, or is too large for the 16-bit floats of a type.
+    #[error("value {value} cannot be stored as {dtype}, expected finite values within its range")]
+    ValueOutOfRange { dtype: DType, value: f32 },
+    /// A tensor could not be quantized.
+    #[error("tensor '{tensor}' cannot be quantized: {error}")]
+    NotQuantizable {
+        tensor: String,
+        error: Box<FormatError>,
+    },
+
     /// The output could not be written.
     #[error("cannot write file: {reason}")]
     Write { reason: String },
@@ -283,6 +304,15 @@ impl FormatError {
     pub(crate) fn in_file(self, file: &str) -> Self {
         Self::InFile {
             file: file.to_owned(),
+            error: Box::new(self),
+        }
+    }
+
+    /// Says which tensor the error of [`crate::quantize`] is about.
+    #[must_use]
+    pub fn of_tensor(self, tensor: &str) -> Self {
+        Self::NotQuantizable {
+            tensor: shown(tensor),
             error: Box::new(self),
         }
     }

@@ -44,7 +44,9 @@ pub use gguf::{Gguf, SplitName};
 #[cfg(not(target_arch = "wasm32"))]
 pub use mapping::Mapping;
 pub use packed::{Packed, Scheme};
-pub use quant::{Block32, F16Fit, Plane, QuantTraits, dequantize, quant_traits, unpack_row};
+pub use quant::{
+    Block32, F16Fit, Plane, QuantTraits, dequantize, quant_traits, quantize, unpack_row,
+};
 pub use safetensors::Safetensors;
 pub use source::{ByteSource, TensorSource};
 pub use table::TensorInfo;

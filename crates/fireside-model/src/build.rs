@@ -9,6 +9,7 @@ use crate::error::ModelError;
 use crate::family::{Fused, HeadNorms, Naming, NormPlaces, Part};
 use crate::matrix::{Matrix, vector};
 use crate::pack::{Packer, RowOrder, RowSource, expect, head_rows};
+use crate::quantize::Quantize;
 use burn::tensor::Tensor;
 use fireside_kernels::layout::padded;
 
@@ -20,6 +21,7 @@ pub(crate) struct Builder<'a> {
     pub(crate) config: &'a DecoderConfig,
     pub(crate) naming: Naming,
     pub(crate) device: &'a ComputeDevice,
+    pub(crate) quantize: Option<Quantize>,
 }
 
 impl Builder<'_> {
@@ -236,6 +238,7 @@ impl Builder<'_> {
                 sources.push(RowSource {
                     tensor: plain.tensor.clone(),
                     transposed: plain.transposed,
+                    quantize: plain.quantize,
                     order: order.map(rows, |row| match fused {
                         Fused::HeadByHead => (row / dim * N + index) * dim + row % dim,
                         _ => first + row,
@@ -306,6 +309,7 @@ impl Builder<'_> {
             tensor,
             transposed,
             order: RowOrder::Plain,
+            quantize: self.quantize.and_then(|to| to.of(part)),
         })
     }
 

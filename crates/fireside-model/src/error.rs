@@ -1,6 +1,6 @@
 //! What can be wrong with a model, or go wrong while it runs.
 
-use fireside_formats::FormatError;
+use fireside_formats::{DType, FormatError};
 use fireside_kernels::device::DeviceError;
 
 /// An error of loading or running a model.
@@ -71,6 +71,16 @@ pub enum ModelError {
         found: Vec<usize>,
         /// The shape that fits.
         expected: Vec<usize>,
+    },
+    /// A model of whose weights none can be quantized was to be.
+    #[error(
+        "nothing to quantize to {to}: the weights are {found}; expected F32, F16 or BF16 in rows of whole blocks"
+    )]
+    NothingToQuantize {
+        /// The type asked for.
+        to: DType,
+        /// The types of its projections, embedding and head.
+        found: String,
     },
     /// The tokenizer and the weights disagree.
     #[error(

@@ -11,6 +11,7 @@ use crate::embedding::{Embedding, EmbeddingFiles};
 use crate::error::ModelError;
 use crate::family::{Naming, Part};
 use crate::model::Model;
+use crate::quantize::Quantize;
 use crate::rope::RopeScaling;
 
 /// The small files of a Hugging Face model folder, as bytes.
@@ -63,6 +64,8 @@ pub struct Description {
     pub packing: Option<Scheme>,
     /// How the model makes embeddings, where it is made for them.
     pub embedding: Option<Embedding>,
+    /// What float weights become while they are loaded; `None`, as it is described, leaves them.
+    pub quantize: Option<Quantize>,
 }
 
 /// Reads the description out of a GGUF file.
@@ -122,6 +125,7 @@ pub fn describe_gguf<S: ByteSource>(file: &WeightFile<S>) -> Result<Description,
         },
         packing: None,
         embedding: encoder.then(Embedding::of_encoder),
+        quantize: None,
     })
 }
 
@@ -242,6 +246,7 @@ pub fn describe_folder(files: &FolderFiles) -> Result<Description, ModelError> {
             generation_config,
         },
         packing: Scheme::from_config(&json)?,
+        quantize: None,
     })
 }
 
@@ -277,6 +282,7 @@ pub fn load(
         text,
         packing,
         embedding,
+        quantize,
     } = description;
     let packed = match &packing {
         Some(scheme) => Some(Packed::new(source, scheme)?),
@@ -287,6 +293,7 @@ pub fn load(
         config: &config,
         naming,
         device: &device,
+        quantize,
     };
     let decoder = builder.decoder(progress)?;
     Ok(LoadedModel {

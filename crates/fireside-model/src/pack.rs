@@ -1,7 +1,7 @@
 //! From the tensors of a file to planes: picks a layout, reorders rows, packs one matrix at a time.
 
 use fireside_formats::{
-    DType, F16Fit, Plane, TensorInfo, TensorSource, dequantize, quant_traits, unpack_row,
+    DType, F16Fit, Plane, TensorInfo, TensorSource, dequantize, quant_traits, quantize, unpack_row,
 };
 use fireside_kernels::layout::{Block, Layout, Planes};
 
@@ -14,6 +14,8 @@ pub(crate) struct RowSource {
     /// The tensor's columns are the rows.
     pub(crate) transposed: bool,
     pub(crate) order: RowOrder,
+    /// What its rows become where they are floats of a whole number of blocks; `None` leaves them.
+    pub(crate) quantize: Option<DType>,
 }
 
 /// Which rows of a tensor, in which order.
@@ -143,7 +145,9 @@ impl Packer<'_> {
         let mut layout = None;
         for source in self.sources {
             let info = self.source.get(&source.tensor)?;
-            let own = if self.columns.is_some() && quant_traits(info.dtype).is_some() {
+            let own = if let Some(dtype) = self.encoded(source, info) {
+                layout_of(dtype, &[])
+            } else if self.columns.is_some() && quant_traits(info.dtype).is_some() {
                 Layout::F32
             } else if info.dtype == DType::Q4_0 {
                 layout_of(info.dtype, &self.source.bytes(&source.tensor)?)
@@ -156,6 +160,13 @@ impl Packer<'_> {
             layout = Some(own);
         }
         Ok(layout)
+    }
+
+    /// The type that a source's rows are quantized to; `None` where they are left as they are.
+    fn encoded(&self, source: &RowSource, info: &TensorInfo) -> Option<DType> {
+        let float = quant_traits(info.dtype).is_none() && self.columns.is_none();
+        let fits = |dtype: &DType| float && self.width.is_multiple_of(dtype.block_len());
+        source.quantize.filter(fits)
     }
 
     /// Rows of the concatenation.
@@ -216,7 +227,9 @@ impl Packer<'_> {
                 ),
             });
         }
+        let encoded = self.encoded(source, info);
         let mut gathered = Vec::with_capacity(row_bytes);
+        let mut blocks = Vec::new();
         let mut values = vec![0.0f32; self.width];
         let mut moved = vec![0.0f32; self.columns.map_or(0, <[_]>::len)];
         for index in range {
@@ -237,7 +250,15 @@ impl Packer<'_> {
             };
             let to = index - first;
             if planes.layout.scale_group() > 0 {
-                unpack_row(info.dtype, row, |at, block| {
+                let (dtype, row) = if let Some(dtype) = encoded {
+                    dequantize(info.dtype, row, &mut values)?;
+                    blocks.clear();
+                    quantize(dtype, &values, &mut blocks).map_err(|e| e.of_tensor(&info.name))?;
+                    (dtype, blocks.as_slice())
+                } else {
+                    (info.dtype, row)
+                };
+                unpack_row(dtype, row, |at, block| {
                     let block = Block {
                         quants: block.q,
                         scale: block.scale,

@@ -13,6 +13,7 @@ use std::ops::ControlFlow;
 
 use crate::{
     EmbedParams, Embedded, Error, Event, Features, GenerationParams, Input, Loading, Output,
+    Perplexity,
 };
 
 /// A pipeline whose calls wait.
@@ -89,6 +90,20 @@ impl Pipeline {
         params: &EmbedParams,
     ) -> Result<Vec<Features>, Error> {
         pollster::block_on(self.0.features(texts, params))
+    }
+
+    /// As [`crate::Pipeline::perplexity`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Pipeline::perplexity`].
+    pub fn perplexity(
+        &mut self,
+        text: &str,
+        window: usize,
+        on_window: impl FnMut(&Perplexity),
+    ) -> Result<Perplexity, Error> {
+        pollster::block_on(self.0.perplexity(text, window, on_window))
     }
 
     /// The pipeline whose calls are `async`.

@@ -52,6 +52,24 @@ pub enum Error {
         /// Positions the model has.
         most: usize,
     },
+    /// A window too short to count any of its tokens.
+    #[error("the window is of {asked} tokens; expected {least} or more")]
+    Window {
+        /// Tokens asked for.
+        asked: usize,
+        /// Fewest tokens.
+        least: usize,
+    },
+    /// A text that does not fill a window.
+    #[error(
+        "the text has {tokens} tokens, less than a window of {window}: use a longer text or a smaller context"
+    )]
+    ShortText {
+        /// Tokens of the text.
+        tokens: usize,
+        /// Tokens of a window.
+        window: usize,
+    },
     /// generation_config.json is broken.
     #[error("generation_config.json is not valid: {reason}")]
     GenerationConfig {

@@ -47,7 +47,9 @@ pub use fireside_engine::{
     GenerationParams, RequestStats, Token, TokenLogprob,
 };
 pub use fireside_model::device::{AdapterReport, ComputeDevice, DeviceChoice, adapters};
-pub use fireside_model::{KvDtype, Pooling};
+pub use fireside_model::{KvDtype, Pooling, Quantize};
 pub use input::{Input, Message};
 pub use loading::{Loading, pipeline};
-pub use pipeline::{Embedded, FeatureExtraction, Features, Output, Pipeline, Task, TextGeneration};
+pub use pipeline::{
+    Embedded, FeatureExtraction, Features, Output, Perplexity, Pipeline, Task, TextGeneration,
+};

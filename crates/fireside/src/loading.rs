@@ -4,10 +4,9 @@ use fireside_engine::{
     CacheSize, Embedder, Engine, EngineConfig, GenerationDefaults, ModelExecutor,
 };
 use fireside_hub::{Options, resolve};
-use fireside_model::Embedding;
-use fireside_model::KvDtype;
 use fireside_model::device::{ComputeDevice, DeviceChoice};
 use fireside_model::path::OpenModel;
+use fireside_model::{Embedding, KvDtype, Quantize};
 
 use crate::{Error, FeatureExtraction, Pipeline, Task, TextGeneration};
 
@@ -28,6 +27,7 @@ pub struct Loading {
     task: Task,
     device: DeviceChoice,
     kv: KvDtype,
+    quantize: Option<Quantize>,
     context: Option<usize>,
     cache: CacheSize,
     hub: Option<Options>,
@@ -42,6 +42,7 @@ impl Loading {
             task: Task::TextGeneration,
             device: DeviceChoice::Auto,
             kv: KvDtype::F16,
+            quantize: None,
             context: None,
             cache: CacheSize::default(),
             hub: None,
@@ -67,6 +68,14 @@ impl Loading {
     #[must_use]
     pub fn kv_cache_dtype(mut self, kv: KvDtype) -> Self {
         self.kv = kv;
+        self
+    }
+
+    /// Makes float weights smaller while they are loaded; by default they stay as they are. Weights that
+    /// are quantized in the file are left alone.
+    #[must_use]
+    pub fn quantize(mut self, quantize: Option<Quantize>) -> Self {
+        self.quantize = quantize;
         self
     }
 
@@ -181,7 +190,8 @@ impl Loading {
     fn open(&self) -> Result<OpenModel, Error> {
         let options = self.hub.clone().unwrap_or_else(Options::from_env);
         let files = resolve(&self.model, &options)?;
-        let open = OpenModel::open(files.path())?;
+        let mut open = OpenModel::open(files.path())?;
+        open.description.quantize = self.quantize;
         let most = open.description.config.context;
         match self.context.filter(|c| *c == 0 || *c > most) {
             Some(asked) => Err(Error::Context { asked, most }),

@@ -1,8 +1,9 @@
-//! Decodes quantized blocks: to f32, or to small integers with their scale and minimum.
+//! Decodes quantized blocks, to f32 or to small integers with their scale and minimum, and encodes some.
 //!
-//! Both ways go through one description of each block layout, [`Block32`], so the values that a
+//! Both ways of decoding go through one description of each block layout, [`Block32`], so the values that a
 //! repacked tensor stands for are those that [`dequantize`] returns.
 
+mod encode;
 mod k_quants;
 mod legacy;
 mod tables;
@@ -10,6 +11,7 @@ mod traits;
 
 use half::{bf16, f16};
 
+pub use encode::quantize;
 pub use traits::{F16Fit, Plane, QuantTraits, quant_traits};
 
 use crate::{DType, FormatError};

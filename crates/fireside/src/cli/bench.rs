@@ -14,7 +14,7 @@ use cpu_time::ProcessTime;
 use fireside_model::device::{ComputeDevice, DeviceChoice};
 use fireside_model::path::OpenModel;
 use fireside_model::step::{Chunk, RowSelection, Step};
-use fireside_model::{BLOCK, Counters, KvDtype, LoadedModel};
+use fireside_model::{BLOCK, Counters, KvDtype, LoadedModel, Quantize};
 use serde_json::{Value, json};
 
 use super::BenchArgs;
@@ -42,12 +42,17 @@ pub(super) fn run(
     args: &BenchArgs,
     choice: DeviceChoice,
     kv: KvDtype,
+    quantize: Option<Quantize>,
 ) -> Result<()> {
     let started = Instant::now();
     let device = pollster::block_on(ComputeDevice::open(choice))?;
     notice(&device, choice == DeviceChoice::Cpu);
-    let open = OpenModel::open(path)?;
-    let mix = quantization(&open);
+    let mut open = OpenModel::open(path)?;
+    open.description.quantize = quantize;
+    let mut mix = quantization(&open);
+    if let Some(quantize) = quantize {
+        mix += &format!("; floats loaded as {}", quantize.name());
+    }
     let longest = args.prompt.max(args.generate).max(1);
     let most_sequences = args.sequences.iter().copied().max().map_or(1, usize::from);
     let most = args

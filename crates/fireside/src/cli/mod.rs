@@ -8,6 +8,8 @@ mod embed;
 mod generate;
 mod inspect;
 mod output;
+mod perplexity;
+mod quantize;
 mod serve;
 mod telemetry;
 
@@ -18,8 +20,8 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fireside_engine::GenerationParams;
 use fireside_hub::Options;
-use fireside_model::KvDtype;
 use fireside_model::device::DeviceChoice;
+use fireside_model::{KvDtype, Quantize};
 
 use crate::{Loading, TextGeneration};
 
@@ -43,6 +45,13 @@ enum Command {
     Bench(BenchArgs),
     /// Serve the model over HTTP, to OpenAI's and TGI's clients.
     Serve(Box<serve::ServeArgs>),
+    /// Measure how well a model predicts a text, in windows of --context tokens (512).
+    ///
+    /// As llama.cpp's llama-perplexity: windows do not overlap, each is run by itself, and the tokens of
+    /// its second half count.
+    Perplexity(perplexity::PerplexityArgs),
+    /// Write a GGUF file with smaller weights; all else stays as it is.
+    Quantize(quantize::QuantizeArgs),
     /// Show what a model file holds.
     Inspect {
         /// A GGUF file, a model folder, a known name or a hub id.
@@ -74,6 +83,10 @@ struct ModelArgs {
     /// Element type of the KV cache.
     #[arg(long, value_enum, default_value = "f16")]
     kv_cache_dtype: KvCacheDtype,
+    /// Makes float weights (F32, F16, BF16) smaller while loading: 4 or 8 bits for projections, 8 for
+    /// embedding and head; what is quantized already is left as it is.
+    #[arg(long, env = "FIRESIDE_QUANTIZE", value_enum, value_name = "BITS")]
+    quantize: Option<QuantizeTo>,
     /// Positions that all sequences together may take; the model's context by default, within reason.
     #[arg(short, long, value_name = "TOKENS")]
     context: Option<usize>,
@@ -90,6 +103,21 @@ impl From<KvCacheDtype> for KvDtype {
         match value {
             KvCacheDtype::F16 => Self::F16,
             KvCacheDtype::F32 => Self::F32,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum QuantizeTo {
+    Q4,
+    Q8,
+}
+
+impl From<QuantizeTo> for Quantize {
+    fn from(value: QuantizeTo) -> Self {
+        match value {
+            QuantizeTo::Q4 => Self::Q4,
+            QuantizeTo::Q8 => Self::Q8,
         }
     }
 }
@@ -318,9 +346,12 @@ fn run(command: Command) -> Result<()> {
                 &args,
                 args.model.device,
                 args.model.kv_cache_dtype.into(),
+                args.model.quantize.map(Quantize::from),
             )
         }
         Command::Serve(args) => serve::run(&args),
+        Command::Perplexity(args) => perplexity::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Inspect { model } => inspect::run(&local(&model, &Options::from_env())?),
         Command::Adapters => {
             adapters::run();
@@ -345,11 +376,17 @@ fn load(args: &ModelArgs, sampling: &SamplingArgs) -> Result<TextGeneration> {
     sampling
         .params()
         .validate(&fireside_engine::ParamLimits::new(u32::MAX as usize))?;
+    open(args, args.context)
+}
+
+/// Loads a model with a KV cache of so many positions, with the notice about its device.
+fn open(args: &ModelArgs, context: Option<usize>) -> Result<TextGeneration> {
     let pipeline = pollster::block_on(
         Loading::new(&args.model)
             .device(args.device)
             .kv_cache_dtype(args.kv_cache_dtype.into())
-            .context(args.context)
+            .quantize(args.quantize.map(Quantize::from))
+            .context(context)
             .text_generation(),
     )?;
     output::notice(pipeline.device(), args.device == DeviceChoice::Cpu);

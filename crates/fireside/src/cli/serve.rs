@@ -271,6 +271,7 @@ impl ServeArgs {
         Loading::new(&self.model.model)
             .device(self.model.device)
             .kv_cache_dtype(self.model.kv_cache_dtype.into())
+            .quantize(self.model.quantize.map(Into::into))
             .context(self.model.context)
             .cache(CacheSize {
                 positions: self.limits.max_batch_total_tokens,

@@ -1,6 +1,7 @@
 //! A loaded model, for the task that it was loaded for.
 
 mod feature_extraction;
+mod perplexity;
 mod text_generation;
 
 use std::ops::ControlFlow;
@@ -9,6 +10,7 @@ use fireside_engine::{EmbedParams, Event};
 use fireside_model::device::ComputeDevice;
 
 pub use feature_extraction::{Embedded, FeatureExtraction, Features};
+pub use perplexity::Perplexity;
 pub use text_generation::{Output, TextGeneration};
 
 use crate::{Error, GenerationParams, Input};
@@ -101,6 +103,22 @@ impl Pipeline {
     ) -> Result<(), Error> {
         self.text_generation()?
             .stream(input, params, on_event)
+            .await
+    }
+
+    /// See [`TextGeneration::perplexity`].
+    ///
+    /// # Errors
+    ///
+    /// See there; another task.
+    pub async fn perplexity(
+        &mut self,
+        text: &str,
+        window: usize,
+        on_window: impl FnMut(&Perplexity),
+    ) -> Result<Perplexity, Error> {
+        self.text_generation()?
+            .perplexity(text, window, on_window)
             .await
     }
 
