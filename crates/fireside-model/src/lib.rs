@@ -11,6 +11,7 @@ mod cache;
 pub mod config;
 pub mod decoder;
 mod error;
+pub mod experts;
 pub mod family;
 pub mod load;
 mod matrix;
