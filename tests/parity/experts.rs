@@ -1,4 +1,4 @@
-//! Mixtures of experts whose files are broken, or have experts in several formats.
+//! Mixtures of experts in company, whose files are broken, or have experts in several formats.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -7,8 +7,9 @@ use fireside_formats::write::GgufWriter;
 use fireside_formats::{DType, FormatError, TensorInfo, TensorSource, WeightFile, dequantize};
 use fireside_model::device::ComputeDevice;
 use fireside_model::load::{Description, load};
-use fireside_model::path::OpenModel;
-use fireside_model::{DecoderConfig, KvDtype, LoadedModel, ModelError, Naming};
+use fireside_model::path::{OpenModel, load_path};
+use fireside_model::step::{Chunk, RowSelection, Step};
+use fireside_model::{BLOCK, DecoderConfig, KvDtype, LoadedModel, Model, ModelError, Naming};
 use fireside_tests::{Runner, devices, fixture};
 
 /// A model file that lacks a tensor.
@@ -250,6 +251,55 @@ fn made_up(formats: [DType; 3], plain: bool, device: ComputeDevice) -> LoadedMod
     let loaded: Result<_, ModelError> =
         load(description, &source, Naming::Gguf, device, &mut |_, _| {});
     loaded.unwrap()
+}
+
+/// Runs sequences of tokens side by side, a prompt of four and then token by token; the token that each step
+/// chooses for each sequence, and its log-probability.
+fn side_by_side(model: &Model, sequences: &[Vec<u32>]) -> Vec<Vec<(u32, f32)>> {
+    let each = sequences[0].len().div_ceil(BLOCK);
+    let mut cache = model.cache(each * sequences.len(), KvDtype::F32).unwrap();
+    let mut found = vec![Vec::new(); sequences.len()];
+    let mut start = 0;
+    while start < sequences[0].len() {
+        let end = if start == 0 { 4 } else { start + 1 };
+        let chunk = |(number, tokens): (usize, &Vec<u32>)| Chunk {
+            tokens: tokens[start..end].to_vec(),
+            start,
+            blocks: (number * each..(number + 1) * each)
+                .map(|b| b as u32)
+                .collect(),
+            rows: vec![(end - start - 1, RowSelection::default())],
+        };
+        let chunks = sequences.iter().enumerate().map(chunk).collect();
+        let step = pollster::block_on(model.step(&mut cache, &Step { chunks })).unwrap();
+        for (found, selected) in found.iter_mut().zip(step) {
+            let best = selected.selection;
+            found.push((best.token, best.max - best.log_sum_exp));
+        }
+        start = end;
+    }
+    found
+}
+
+#[test]
+fn a_sequence_takes_the_same_experts_in_any_company() {
+    let test = "a_sequence_takes_the_same_experts_in_any_company";
+    for (place, device) in devices(test) {
+        for name in ["qwen3-moe", "qwen3-moe-sparse", "mixtral/model.gguf"] {
+            let path = fixture("families").join(name);
+            let model = load_path(&path, device.clone()).unwrap().model;
+            let sequence = |seed: u32| (0..11).map(|at| (seed * 31 + at * 17) % 96).collect();
+            let sequences: Vec<Vec<u32>> = (0..6).map(sequence).collect();
+            let together = side_by_side(&model, &sequences);
+            for (sequence, together) in sequences.iter().zip(together) {
+                let alone = side_by_side(&model, std::slice::from_ref(sequence));
+                for (a, t) in alone[0].iter().zip(&together) {
+                    assert_eq!(a.0, t.0, "{name} on {place}");
+                    assert!((a.1 - t.1).abs() <= 1e-4, "{name} on {place}: {a:?}, {t:?}");
+                }
+            }
+        }
+    }
 }
 
 #[test]
