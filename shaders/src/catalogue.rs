@@ -152,6 +152,11 @@ fn axes(kernel: Kernel) -> Axes {
             ],
         ),
         Kernel::Glu | Kernel::AdjustLogits => (&[], &[&[]], &[&[(Constant::Lanes, 64)]]),
+        Kernel::Route => (
+            &[],
+            &[&[]],
+            &[&[(Constant::Lanes, 8)], &[(Constant::Lanes, 64)]],
+        ),
         Kernel::SelectGroups | Kernel::SelectBest | Kernel::SelectTopGroups | Kernel::SelectTop => {
             (
                 &[],
@@ -218,6 +223,15 @@ pub fn variants(kernel: Kernel) -> Vec<Variant> {
                     kernel,
                     Kernel::LinearLane | Kernel::LinearSplit | Kernel::LinearTile
                 );
+                // Experts: gates alone are normed and stay by themselves, the others are added to something.
+                let gates = variant.has(Flag::Glu);
+                if product
+                    && variant.get(Constant::Cols) == 1
+                    && !variant.has(Flag::Bias)
+                    && !variant.has(if gates { Flag::Residual } else { Flag::Norm })
+                {
+                    all.push(variant.flag(Flag::Experts));
+                }
                 if product && !variant.has(Flag::Glu) && !variant.has(Flag::Residual) {
                     all.push(variant.flag(Flag::Activate));
                     if !variant.has(Flag::Norm) && !variant.has(Flag::Bias) {

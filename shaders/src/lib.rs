@@ -57,6 +57,8 @@ kernels! {
     RopeKv => "rope_kv",
     /// Grouped-query attention over block tables.
     Attention => "attention",
+    /// The router of a layer of experts.
+    Route => "route",
     /// Gated activation of two halves.
     Glu => "glu",
     /// Penalties and biases on logits.
@@ -77,6 +79,7 @@ fn include(name: &str) -> Option<&'static str> {
         "activation.wgsl" => include_str!("../wgsl/activation.wgsl"),
         "cache.wgsl" => include_str!("../wgsl/cache.wgsl"),
         "common.wgsl" => include_str!("../wgsl/common.wgsl"),
+        "experts.wgsl" => include_str!("../wgsl/experts.wgsl"),
         "linear_params.wgsl" => include_str!("../wgsl/linear_params.wgsl"),
         "select.wgsl" => include_str!("../wgsl/select.wgsl"),
         "weights.wgsl" => include_str!("../wgsl/weights.wgsl"),
@@ -160,6 +163,8 @@ names! {
         Subgroups => "SUBGROUPS",
         /// Quants become floats where they stand in their word.
         InPlace => "IN_PLACE",
+        /// Rows are those of chosen experts.
+        Experts => "EXPERTS",
     }
 }
 

@@ -6,6 +6,7 @@
 //   BIAS      y += bias[n];  RESIDUAL  y += residual[t][n]
 //   ACTIVATE  y = act(y), after the bias
 //   SOFT_CAP  y = cap * tanh(y / cap), after all else
+//   EXPERTS   W is that of the experts which are chosen for t, see experts.wgsl; COLS is one
 // Memory: x is [T][x_stride], y and residual [T][y_stride], strides multiples of 32;
 //   columns past the matrix's own are zero and stay zero.
 // Workgroup: LANES lanes; a lane owns ROW_GROUPS groups of four neighbouring rows, whose scales
@@ -16,7 +17,7 @@
 //   one vec4 and broadcasts it: an eighth of the loads.
 //   IN_PLACE leaves quants at their bits, see weights.wgsl: SwiftShader shifts lane by lane.
 // Grid: x = LANES * ROW_GROUPS_OUT groups of four rows, y = token groups of COLS, the first of
-//   them at token `first`.
+//   them at token `first`; with EXPERTS as many as are launched.
 // Limits: 7 storage buffers and one uniform; no workgroup memory. SUBGROUPS wants subgroups
 //   of at least eight lanes, all active.
 
@@ -65,8 +66,11 @@ fn main(
 #endif
 
 #repeat c COLS
+#if EXPERTS
+#else
     // Tokens past the last repeat it; their results are not stored.
     let base_$c = min(col0 + $cu, p.tokens - 1u) * x_quads;
+#endif
 #if NORM
     var squares_$c = 0.0;
 #endif
@@ -76,16 +80,26 @@ fn main(
 #endrepeat
 #endrepeat
 #endrepeat
+    let blocks = p.chunks / PARTS;
+#if EXPERTS
+    for (var slot = 0u; slot < p.slots; slot++) {
+    let route = col0 * p.slots + slot;
+    let expert = expert_of(route);
+    if (expert < p.experts) {
+    let base_0 = route / p.share * x_quads;
+    let top = first + expert * (p.expert_rows >> 2u);
+#else
+    let top = first;
+#endif
     // Groups past the matrix repeat its last one; their results are not stored.
 #repeat g ROW_GROUPS
-    let row_$g = min(group_of(first, $gu), last) * 4u;
+    let row_$g = min(group_of(top, $gu), last) * 4u;
     // Where the rows' first chunk lies; the next one is 64 cells on.
     let quants_$g = cell(0u, row_$g, p.chunks);
 #if Q8
     let scales_$g = cell(0u, row_$g, p.chunks >> 1u);
 #endif
 #endrepeat
-    let blocks = p.chunks / PARTS;
     for (var block = 0u; block < blocks; block++) {
 #if SUBGROUPS
 #if NORM
@@ -176,6 +190,10 @@ fn main(
 #endrepeat
 #endrepeat
     }
+#if EXPERTS
+    }
+    }
+#endif
 
 #if SUBGROUPS
 #if NORM
@@ -192,7 +210,16 @@ fn main(
 #endif
 #endif
 #repeat c COLS
+#if EXPERTS
+#if GLU
+    // Results of other planes' experts are theirs to store.
+    if (expert_of(col0) < p.experts) {
+#else
+    {
+#endif
+#else
     if (col0 + $cu < p.tokens) {
+#endif
         var factor = 1.0;
 #if NORM
         factor = inverseSqrt(squares_$c / f32(p.norm_width) + bitcast<f32>(p.eps));

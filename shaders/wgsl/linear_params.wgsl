@@ -2,7 +2,11 @@
 //
 // rows is the padded row count of the planes, rows_out the rows
 // to store (also padded to 32, zeros included), row_offset where they go in y;
-// first is the token that linear_lane.wgsl begins with; cap is that of SOFT_CAP.
+// first is the token that the launch begins with; cap is that of SOFT_CAP. EXPERTS: see experts.wgsl.
+
+#if EXPERTS
+#include "experts.wgsl"
+#endif
 
 struct Params {
     tokens: u32,
@@ -18,9 +22,15 @@ struct Params {
     activation: u32,
     first: u32,
     cap: f32,
+    slots: u32,
+    share: u32,
+    expert_rows: u32,
+#if EXPERTS
+    first_expert: u32,
+    experts: u32,
     pad0: u32,
     pad1: u32,
-    pad2: u32,
+#endif
 }
 @group(0) @binding(auto) var<uniform> p: Params;
 
@@ -28,7 +38,7 @@ struct Params {
 
 #if ROW_QUADS
 #else
-// The weight row of a lane's slot r. Slots past the matrix repeat its last row.
+// The weight row of a lane's slot r, whose first is row0. Slots past the matrix repeat its last row.
 fn row_of(row0: u32, r: u32) -> u32 {
 #if GLU
     if (r >= ROWS_OUT) {
@@ -43,6 +53,9 @@ fn store(token: u32, row: u32, value: f32, up: f32) {
     var out = value;
 #if GLU
     out = activate(value, p.activation) * up;
+#if EXPERTS
+    out *= bitcast<f32>(routes[token].y);
+#endif
 #endif
     let column = p.row_offset + row;
 #if BIAS

@@ -4,7 +4,8 @@
 // Memory: as linear_lane.wgsl.
 // Workgroup: 32 rows times SPLITS parts of K; a lane owns one row (two with GLU)
 //   and COLS tokens over every SPLITS-th chunk; parts meet in workgroup memory.
-// Grid: x = row groups of 32, y = token groups of COLS.
+// Grid: x = row groups of 32, y = token groups of COLS; with EXPERTS from token `first` on, as many as are
+//   launched.
 // Limits: 7 storage buffers, one uniform; (SPLITS * 32 * COLS * SLOTS + SPLITS * COLS)
 //   * 4 bytes of workgroup memory, below 16 KiB for SPLITS = 8 and COLS <= 4.
 
@@ -35,12 +36,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let lane = index % LANES;
     let split = index / LANES;
     let row0 = group.x * LANES + lane;
+#if EXPERTS
+    let col0 = p.first + group.y;
+#else
     let col0 = group.y * COLS;
+#endif
     let x_quads = p.x_stride >> 2u;
 
     var acc: array<array<f32, COLS>, ROWS>;
 #if NORM
     var squares: array<f32, COLS>;
+#endif
+#if EXPERTS
+    for (var slot = 0u; slot < p.slots; slot++) {
+    let route = col0 * p.slots + slot;
+    let expert = expert_of(route);
+    if (expert < p.experts) {
+    let top = row0 + expert * p.expert_rows;
+    let column = route / p.share;
+#else
+    let top = row0;
 #endif
     for (var chunk = split; chunk < p.chunks; chunk += SPLITS) {
         var xs: array<array<vec4<f32>, NV>, COLS>;
@@ -48,7 +63,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var x_sum: array<f32, COLS>;
 #endif
         for (var c = 0u; c < COLS; c++) {
+#if EXPERTS
+            let base = column * x_quads + chunk * NV;
+#else
             let base = min(col0 + c, p.tokens - 1u) * x_quads + chunk * NV;
+#endif
 #if HAS_MIN
             x_sum[c] = 0.0;
 #endif
@@ -65,7 +84,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
         }
         for (var r = 0u; r < ROWS; r++) {
-            let row = row_of(row0, r);
+            let row = row_of(top, r);
             let q = unpack(quants[cell(chunk, row, p.chunks)]);
             let a = affine(chunk, row, p.chunks);
             for (var c = 0u; c < COLS; c++) {
@@ -81,6 +100,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
         }
     }
+#if EXPERTS
+    }
+    }
+#endif
 
     for (var c = 0u; c < COLS; c++) {
         for (var r = 0u; r < ROWS; r++) {
@@ -97,7 +120,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // One lane per row and token sums the parts, in a fixed order.
     for (var c = split; c < COLS; c += SPLITS) {
         let token = col0 + c;
-        if (token < p.tokens && row0 < p.rows_out) {
+        var wanted = token < p.tokens && row0 < p.rows_out;
+#if EXPERTS
+#if GLU
+        // Results of other planes' experts are theirs to store.
+        wanted = wanted && expert_of(token) < p.experts;
+#endif
+#endif
+        if (wanted) {
             var sums: array<f32, ROWS>;
             for (var r = 0u; r < ROWS; r++) {
                 sums[r] = 0.0;

@@ -4,8 +4,11 @@
 use std::path::Path;
 
 use fireside::{DeviceChoice, GenerationParams, Loading};
-use fireside_model::Counters;
-use fireside_tests::{fixture, gemma3, gpu, skip, smollm2};
+use fireside_model::device::ComputeDevice;
+use fireside_model::path::load_path;
+use fireside_model::step::RowSelection;
+use fireside_model::{Counters, KvDtype};
+use fireside_tests::{Runner, fixture, gemma3, gpu, skip, smollm2};
 use serde::Deserialize;
 
 /// Launches of a token besides those of layers.
@@ -26,7 +29,7 @@ fn a_token_is_one_submission_of_few_launches_and_bytes() {
         return skip(test, "no gpu adapter: install mesa-vulkan-drivers");
     };
     let software = device.adapter().is_some_and(|adapter| adapter.software);
-    drop(device);
+    check_experts(device);
     // Layers, and launches of a layer at the most: Gemma 3 has two norms more.
     if let Some(path) = smollm2(test) {
         let step = check(&path, 30 * 6 + OTHERS);
@@ -40,6 +43,30 @@ fn a_token_is_one_submission_of_few_launches_and_bytes() {
     }
     if let Some(path) = gemma3(test) {
         check(&path, 18 * 8 + OTHERS);
+    }
+}
+
+/// A layer of experts is four launches, two more than a dense feed-forward layer, whatever is chosen.
+fn check_experts(device: ComputeDevice) {
+    let loaded = load_path(&fixture("families/qwen3-moe"), device).unwrap();
+    let mut runner = Runner::new(&loaded.model, 64, KvDtype::F16).unwrap();
+    let mut step = |token| {
+        let before = Counters::now();
+        runner
+            .run(&[token], true, &RowSelection::default())
+            .unwrap();
+        Counters::now().since(before)
+    };
+    step(3);
+    for token in [5, 90, 41] {
+        let cost = step(token);
+        // Attention's four and the experts' four in two layers; the embedding, the last norm, the head and
+        // the selection's two.
+        assert_eq!(
+            (cost.dispatches, cost.submits),
+            (2 * (4 + 4) + 5, 1),
+            "{cost:?}"
+        );
     }
 }
 

@@ -2,7 +2,7 @@
 
     python families.py [NAME ...]
 
-Rebuilds `tests/fixtures/families/`, one Hugging Face folder per variant of `VARIANTS`: `config.json` in the
+Rebuilds `tests/fixtures/families/`, one Hugging Face folder per variant of `VARIANTS` and `EXPERTS`: `config.json` in the
 spelling of the family's models on the hub, `model.safetensors`, `tokenizer.json`, and `expected*.safetensors` with
 
 - `tokens` i32 `[T]`: the prompt and then 12 forced tokens, all drawn at random;
@@ -14,7 +14,9 @@ map, with the metadata that llama.cpp's converter writes.
 
 The logits are those of transformers in float32 with eager attention and a cache: the prompt in one forward, then
 one token per forward. The script checks that they have a deviation of 0.4 to 5, and that each switch that a
-variant is there for moves them: without it they differ by more than 0.05.
+variant is there for moves them: without it they differ by more than 0.05. Of a mixture of experts it draws tokens until
+no expert that is chosen is nearly tied with one that is not: a router's logits for the two are at least `MARGIN`
+apart in each layer at each token, so that rounding (keys and values in halves included) changes no choice.
 """
 
 import json
@@ -31,6 +33,7 @@ import recipe
 from tiny_llama import save_tokenizer, write_json
 
 STEPS = 12
+MARGIN = 0.03
 OUTPUT = recipe.FIXTURES / "families"
 
 BASE = {
@@ -303,6 +306,74 @@ VARIANTS = {
     "gpt2": (GPT2, {"": 30}, {}, "gpt2"),
     "gpt2-inner": (GPT2 | {"n_head": 8, "n_inner": 60}, {"": 30}, {}, None),
 }
+QWEN3_MOE = BASE | {
+    "model_type": "qwen3_moe",
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "attention_bias": False,
+    "decoder_sparse_step": 1,
+    "head_dim": 16,
+    "mlp_only_layers": [],
+    "moe_intermediate_size": 20,
+    "norm_topk_prob": True,
+    "num_experts": 5,
+    "num_experts_per_tok": 2,
+}
+# The same for mixtures of experts.
+EXPERTS = {
+    "qwen3-moe": (QWEN3_MOE, {"": 30}, {"norm_topk_prob": False, "num_experts_per_tok": 1}, "qwen3moe"),
+    # Experts in the second layer of four only.
+    "qwen3-moe-sparse": (
+        QWEN3_MOE
+        | {
+            "decoder_sparse_step": 2,
+            "mlp_only_layers": [3],
+            "moe_intermediate_size": 36,
+            "norm_topk_prob": False,
+            "num_experts": 7,
+            "num_experts_per_tok": 3,
+            "num_hidden_layers": 4,
+        },
+        {"": 30},
+        {"norm_topk_prob": True},
+        None,
+    ),
+    "qwen3-moe-one": (
+        QWEN3_MOE | {"norm_topk_prob": False, "num_experts": 3, "num_experts_per_tok": 1},
+        {"": 20},
+        {"norm_topk_prob": True},
+        None,
+    ),
+    "mixtral": (
+        BASE
+        | {
+            "model_type": "mixtral",
+            "architectures": ["MixtralForCausalLM"],
+            "intermediate_size": 40,
+            "num_experts_per_tok": 2,
+            "num_local_experts": 3,
+            "sliding_window": None,
+        },
+        {"": 30},
+        {"num_experts_per_tok": 1},
+        "llama",
+    ),
+    "olmoe": (
+        BASE
+        | {
+            "model_type": "olmoe",
+            "architectures": ["OlmoeForCausalLM"],
+            "clip_qkv": None,
+            "intermediate_size": 20,
+            "norm_topk_prob": False,
+            "num_experts": 7,
+            "num_experts_per_tok": 3,
+            "num_key_value_heads": 4,
+        },
+        {"": 30},
+        {"norm_topk_prob": True},
+        "olmoe",
+    ),
+}
 # Those whose norms multiply with one more than the weight.
 GAINS_LESS_ONE = ("gemma", "gemma2", "gemma3_text")
 
@@ -320,7 +391,31 @@ def random_weights(model, seed):
             values = random.normal(0.0, 0.3, old.shape)
         else:
             values = random.normal(0.0, 0.3 if "embed" in name or ".wte" in name or ".wpe" in name or "lm_head" in name else 0.2, old.shape)
+        if name.endswith("mlp.gate.weight"):
+            values = 2 * values
         state[name] = torch.from_numpy(values.astype(np.float32)).to(torch.bfloat16)
+    return state
+
+
+def by_expert(weights, config):
+    """The tensors with those of experts one by one, under the names of the files on the hub."""
+    gate, up, down, block = "gate_proj", "up_proj", "down_proj", "mlp"
+    if config["model_type"] == "mixtral":
+        gate, up, down, block = "w1", "w3", "w2", "block_sparse_moe"
+    state = {}
+    for name, weight in weights.items():
+        stem = name.replace(".mlp.", f".{block}.").rpartition(".")[0]
+        if name.endswith("experts.gate_up_proj"):
+            for number, rows in enumerate(weight):
+                for part, half in zip((gate, up), rows.chunk(2)):
+                    state[f"{stem}.{number}.{part}.weight"] = half.contiguous()
+        elif name.endswith("experts.down_proj"):
+            for number, rows in enumerate(weight):
+                state[f"{stem}.{number}.{down}.weight"] = rows.contiguous()
+        elif name.endswith("mlp.gate.weight"):
+            state[f"{stem}.weight"] = weight
+        else:
+            state[name] = weight
     return state
 
 
@@ -353,6 +448,23 @@ def run(model, tokens, count):
     for fed in [tokens[:count]] + [[token] for token in tokens[count:]]:
         rows.append(model(torch.tensor([fed]), past_key_values=cache, use_cache=True).logits[0])
     return torch.cat(rows)
+
+
+def router_margin(model, tokens, count):
+    """How far the logits of chosen experts are from those of others, at the least."""
+    found = []
+
+    def watch(module, _, output):
+        best = output[0].sort(dim=-1, descending=True).values
+        if module.top_k < best.shape[-1]:
+            found.append(float((best[:, module.top_k - 1] - best[:, module.top_k]).min()))
+
+    for module in model.modules():
+        if type(module).__name__.endswith("TopKRouter"):
+            module.register_forward_hook(watch)
+    run(model, tokens, count)
+    assert found
+    return min(found)
 
 
 def neighbours(weight, heads):
@@ -402,6 +514,12 @@ def write_gguf(folder, config, arch):
         writer.add_embedding_scale(config["embedding_multiplier"])
         writer.add_residual_scale(config["residual_multiplier"])
         writer.add_logit_scale(config["logits_scaling"])
+    experts = config.get("num_experts", config.get("num_local_experts"))
+    if experts:
+        writer.add_expert_count(experts)
+        writer.add_expert_used_count(config["num_experts_per_tok"])
+    if "moe_intermediate_size" in config:
+        writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
     if arch == "phi3":
         original = config["original_max_position_embeddings"]
         scale = config["max_position_embeddings"] / original
@@ -423,9 +541,16 @@ def write_gguf(folder, config, arch):
     writer.add_eos_token_id(2)
     architecture = next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == arch)
     names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
-    for name, weight in load_file(folder / "model.safetensors").items():
-        weight = weight.float().numpy()
-        if arch in ("granite", "smollm3") and name.endswith(("q_proj.weight", "k_proj.weight")):
+    weights = {name: weight.float().numpy() for name, weight in load_file(folder / "model.safetensors").items()}
+    for name in [name for name in weights if ".experts.0." in name]:
+        # All experts' matrices become one tensor.
+        own = [weights.pop(name.replace(".experts.0.", f".experts.{number}.")) for number in range(experts)]
+        stacked = name.replace(".experts.0.", ".experts.")
+        if arch == "llama":
+            stacked = stacked.replace("model.", "").replace("block_sparse_moe", "feed_forward")
+        weights[stacked] = np.stack(own)
+    for name, weight in weights.items():
+        if arch in ("llama", "granite", "smollm3") and name.endswith(("q_proj.weight", "k_proj.weight")):
             own = heads if "q_proj" in name else config["num_key_value_heads"]
             weight = neighbours(weight, own)
         if config["model_type"] in GAINS_LESS_ONE and name.endswith("norm.weight"):
@@ -447,8 +572,9 @@ def write_gguf(folder, config, arch):
 @torch.no_grad()
 def main():
     torch.set_num_threads(1)
-    chosen = sys.argv[1:] or VARIANTS
-    for number, (name, (config, prompts, without, arch)) in enumerate(VARIANTS.items()):
+    variants = list(enumerate(VARIANTS.items())) + list(enumerate(EXPERTS.items(), 100))
+    chosen = sys.argv[1:] or VARIANTS | EXPERTS
+    for number, (name, (config, prompts, without, arch)) in variants:
         if name not in chosen:
             continue
         folder = OUTPUT / name
@@ -464,14 +590,22 @@ def main():
         if name == "gpt2-inner":
             # As in the first files.
             weights = {key.removeprefix("transformer."): value for key, value in weights.items()}
-        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        save_file(by_expert(weights, config), folder / "model.safetensors", metadata={"format": "pt"})
+        if name in EXPERTS:
+            loaded = load(folder).state_dict()
+            assert all(torch.equal(loaded[key], value.float()) for key, value in weights.items())
         for case, count in prompts.items():
             random = np.random.default_rng(4000 + 10 * number + len(case))
-            tokens = random.integers(3, config["vocab_size"], count + STEPS).tolist()
+            measures, margin = {}, 0.0
+            while margin < MARGIN:
+                tokens = random.integers(3, config["vocab_size"], count + STEPS).tolist()
+                margin = router_margin(load(folder), tokens, count) if name in EXPERTS else MARGIN
+            if name in EXPERTS:
+                measures["router_margin"] = margin
             logits = run(load(folder), tokens, count)
             deviation = float(logits.std())
             assert 0.4 < deviation < 5.0, deviation
-            measures = {"logits_deviation": deviation}
+            measures["logits_deviation"] = deviation
             for key, value in without.items():
                 effect = float((run(load(folder, **{key: value}), tokens, count) - logits).abs().max())
                 measures[f"effect_of_{key}"] = effect

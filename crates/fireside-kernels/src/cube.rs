@@ -15,8 +15,8 @@ use crate::counters;
 use crate::layout::{COLUMN_PAD, Layout, padded};
 use crate::ops::{FiresideOps, MaybeFloat, MaybeInt};
 use crate::params::{
-    AdjustParams, AttentionParams, BLOCK, EmbedParams, GluParams, KvDtype, LinearParams,
-    MatrixShape, NormParams, Profile, RopeParams, SelectParams,
+    AdjustParams, AttentionParams, BLOCK, EmbedParams, ExpertsParams, GluParams, KvDtype,
+    LinearParams, MatrixShape, NormParams, Profile, RopeParams, RouteParams, SelectParams,
 };
 use crate::record::{self, Launch};
 
@@ -148,41 +148,63 @@ fn token_runs(params: &LinearParams) -> Vec<(usize, usize)> {
         .collect()
 }
 
+/// The product kernel of a software adapter: variant and rows of one workgroup.
+fn lane_variant(
+    profile: Profile,
+    layout: Layout,
+    rows_out: usize,
+    glu: bool,
+    cols: u32,
+) -> (Variant, usize) {
+    let lanes = if rows_out > 4096 { 16 } else { 8 };
+    // Where every lane loads all activations itself, more rows share them.
+    let groups_out = match (profile.subgroups, cols) {
+        (false, 1) => {
+            if glu {
+                2
+            } else {
+                3
+            }
+        }
+        _ => 1,
+    };
+    // A gate and its up row are two rows for one result.
+    let groups = if glu { 2 * groups_out } else { groups_out };
+    let variant = Variant::new(Kernel::LinearLane)
+        .constant(Constant::Lanes, lanes)
+        .constant(Constant::RowGroups, groups)
+        .constant(Constant::RowGroupsOut, groups_out)
+        .constant(Constant::Cols, cols)
+        .flag(Flag::RowQuads)
+        .flag_if(Flag::Subgroups, profile.subgroups)
+        .flag_if(
+            Flag::InPlace,
+            !profile.subgroups && layout.scale_group() > 0,
+        );
+    (variant, (4 * lanes * groups_out) as usize)
+}
+
+/// The product kernel of a GPU for few tokens; a workgroup has 32 rows.
+fn split_variant(glu: bool, cols: usize) -> Variant {
+    let few = glu && cols > 3;
+    Variant::new(Kernel::LinearSplit)
+        .constant(Constant::Lanes, 32)
+        .constant(Constant::Rows, if glu { 2 } else { 1 })
+        .constant(Constant::RowsOut, 1)
+        .constant(Constant::Cols, word(cols))
+        .constant(Constant::Splits, if few { 4 } else { 8 })
+        .constant(Constant::Workgroup, if few { 128 } else { 256 })
+}
+
 /// The product kernel for a run of tokens: variant, rows and tokens of one workgroup.
 fn linear_variant(params: &LinearParams, tokens: usize) -> (Variant, usize, usize) {
     let glu = params.glu.is_some();
     if params.profile.software {
-        let cols = match tokens {
-            1..=4 => tokens as u32,
-            _ => 8,
-        };
-        let lanes = if params.rows_out > 4096 { 16 } else { 8 };
-        // Where every lane loads all activations itself, more rows share them.
-        let groups_out = match (params.profile.subgroups, cols) {
-            (false, 1) => {
-                if glu {
-                    2
-                } else {
-                    3
-                }
-            }
-            _ => 1,
-        };
-        // A gate and its up row are two rows for one result.
-        let groups = if glu { 2 * groups_out } else { groups_out };
-        let variant = Variant::new(Kernel::LinearLane)
-            .constant(Constant::Lanes, lanes)
-            .constant(Constant::RowGroups, groups)
-            .constant(Constant::RowGroupsOut, groups_out)
-            .constant(Constant::Cols, cols)
-            .flag(Flag::RowQuads)
-            .flag_if(Flag::Subgroups, params.profile.subgroups)
-            .flag_if(
-                Flag::InPlace,
-                !params.profile.subgroups && params.matrix.layout.scale_group() > 0,
-            );
-        let rows_out = 4 * groups_out;
-        return (variant, (lanes * rows_out) as usize, cols as usize);
+        let cols = if tokens > 4 { 8 } else { tokens };
+        let layout = params.matrix.layout;
+        let (variant, rows) =
+            lane_variant(params.profile, layout, params.rows_out, glu, word(cols));
+        return (variant, rows, cols);
     }
     if tokens > 16 && params.norm.is_none() {
         let variant = Variant::new(Kernel::LinearTile)
@@ -192,15 +214,11 @@ fn linear_variant(params: &LinearParams, tokens: usize) -> (Variant, usize, usiz
         return (variant, if glu { 32 } else { 64 }, 32);
     }
     let cols = tokens.min(4);
-    let variant = Variant::new(Kernel::LinearSplit)
-        .constant(Constant::Lanes, 32)
-        .constant(Constant::Rows, if glu { 2 } else { 1 })
-        .constant(Constant::RowsOut, 1)
-        .constant(Constant::Cols, word(cols))
-        .constant(Constant::Splits, if glu && cols > 3 { 4 } else { 8 })
-        .constant(Constant::Workgroup, if glu && cols > 3 { 128 } else { 256 });
-    (variant, 32, cols)
+    (split_variant(glu, cols), 32, cols)
 }
+
+/// Workgroups that a launch may have along an axis.
+const MOST_GROUPS: usize = 65535;
 
 impl FiresideOps for CubeBackend {
     fn fireside_embed(
@@ -327,6 +345,93 @@ impl FiresideOps for CubeBackend {
                     activation,
                     word(first),
                     params.cap.unwrap_or(0.0).to_bits(),
+                ],
+            );
+        }
+        out
+    }
+
+    fn fireside_route(logits: FloatTensor<Self>, params: RouteParams) -> IntTensor<Self> {
+        let (tokens, stride) = (logits.meta.shape()[0], logits.meta.shape()[1]);
+        let routes = empty(&logits, tokens, 2 * params.chosen, DType::U32);
+        launch(
+            Variant::new(Kernel::Route).constant(Constant::Lanes, free_lanes(params.profile)),
+            [tokens, 1, 1],
+            &[&routes, &logits],
+            &[
+                word(stride),
+                word(params.experts),
+                word(params.chosen),
+                u32::from(params.normalized),
+            ],
+        );
+        routes
+    }
+
+    fn fireside_experts(
+        x: FloatTensor<Self>,
+        quants: IntTensor<Self>,
+        scales: MaybeInt<Self>,
+        routes: IntTensor<Self>,
+        gain: MaybeFloat<Self>,
+        residual: MaybeFloat<Self>,
+        out: MaybeFloat<Self>,
+        params: ExpertsParams,
+    ) -> FloatTensor<Self> {
+        let (scales, gain) = (scales.into_option(), gain.into_option());
+        let (residual, out) = (residual.into_option(), out.into_option());
+        let glu = params.glu.is_some();
+        // Routes of a result, results of a row of x.
+        let (slots, share) = if glu {
+            (1, params.chosen)
+        } else {
+            (params.chosen, 1)
+        };
+        let results = x.meta.shape()[0] * share / slots;
+        let out = out.unwrap_or_else(|| empty(&x, results, params.y_stride, DType::F32));
+        let mut buffers = vec![&out, &x, &quants];
+        buffers.extend(scales.as_ref());
+        buffers.extend(gain.as_ref());
+        buffers.extend(residual.as_ref());
+        buffers.push(&routes);
+        let layout = params.matrix.layout;
+        let (variant, rows) = if params.profile.software {
+            lane_variant(params.profile, layout, params.y_stride, glu, 1)
+        } else {
+            (split_variant(glu, 1), 32)
+        };
+        let variant = with_layout(variant, layout)
+            .flag(Flag::Experts)
+            .flag_if(Flag::Norm, params.norm.is_some())
+            .flag_if(Flag::Glu, glu)
+            .flag_if(Flag::Residual, residual.is_some());
+        let (norm_width, eps) = params.norm.map_or((1, 0.0), |(w, e)| (word(w), e));
+        let (first_expert, held) = params.held;
+        for first in (0..results).step_by(MOST_GROUPS) {
+            let count = MOST_GROUPS.min(results - first);
+            launch(
+                variant,
+                [params.y_stride.div_ceil(rows), count, 1],
+                &buffers,
+                &[
+                    word(results),
+                    word(chunks(&params.matrix)),
+                    word(padded_rows(&params.matrix)),
+                    word(params.y_stride),
+                    word(padded(params.matrix.columns)),
+                    word(params.y_stride),
+                    0,
+                    params.glu.map_or(0, |(offset, _)| word(offset)),
+                    norm_width,
+                    eps.to_bits(),
+                    params.glu.map_or(0, |(_, function)| function as u32),
+                    word(first),
+                    0,
+                    word(slots),
+                    word(share),
+                    word(params.expert_rows),
+                    word(first_expert),
+                    word(held),
                 ],
             );
         }

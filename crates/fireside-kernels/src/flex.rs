@@ -7,8 +7,8 @@ use burn::tensor::Shape;
 use crate::layout::padded;
 use crate::ops::{FiresideOps, MaybeFloat, MaybeInt};
 use crate::params::{
-    AdjustParams, AttentionParams, EmbedParams, GluParams, LinearParams, NormParams, RopeParams,
-    SelectParams,
+    AdjustParams, AttentionParams, EmbedParams, ExpertsParams, GluParams, LinearParams, NormParams,
+    RopeParams, RouteParams, SelectParams,
 };
 use crate::twin::{self, PlanesView};
 
@@ -95,6 +95,49 @@ impl FiresideOps for Flex {
             x.storage(),
             gain.as_ref().map(|t| t.storage()),
             bias.as_ref().map(|t| t.storage()),
+            residual.as_ref().map(|t| t.storage()),
+            &params,
+            out.storage_mut(),
+        );
+        out
+    }
+
+    fn fireside_route(logits: Float, params: RouteParams) -> Int {
+        let shape = Shape::new([logits.shape()[0], 2 * params.chosen]);
+        let mut routes = Int::zeros(shape, DType::U32);
+        twin::route(
+            logits.storage(),
+            stride(&logits),
+            &params,
+            routes.storage_mut(),
+        );
+        routes
+    }
+
+    fn fireside_experts(
+        x: Float,
+        quants: Int,
+        scales: MaybeInt<Flex>,
+        routes: Int,
+        gain: MaybeFloat<Flex>,
+        residual: MaybeFloat<Flex>,
+        out: MaybeFloat<Flex>,
+        params: ExpertsParams,
+    ) -> Float {
+        let (scales, gain) = (scales.into_option(), gain.into_option());
+        let residual = residual.into_option();
+        let rows = match params.glu {
+            Some(_) => x.shape()[0] * params.chosen,
+            None => x.shape()[0] / params.chosen,
+        };
+        let mut out = out
+            .into_option()
+            .unwrap_or_else(|| zeros(rows, params.y_stride));
+        twin::experts(
+            &planes(&params.matrix, &quants, scales.as_ref()),
+            x.storage(),
+            routes.storage(),
+            gain.as_ref().map(|t| t.storage()),
             residual.as_ref().map(|t| t.storage()),
             &params,
             out.storage_mut(),

@@ -9,8 +9,8 @@ use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{Int, Tensor};
 
 use crate::params::{
-    AdjustParams, AttentionParams, EmbedParams, GluParams, LinearParams, NormParams, RopeParams,
-    SelectParams,
+    AdjustParams, AttentionParams, EmbedParams, ExpertsParams, GluParams, LinearParams, NormParams,
+    RopeParams, RouteParams, SelectParams,
 };
 
 /// A tensor of floats that may be absent, as it crosses to a backend.
@@ -106,6 +106,21 @@ pub trait FiresideOps: Backend {
         #[extension_type] residual: MaybeFloat<Self>,
         #[extension_type] out: MaybeFloat<Self>,
         params: LinearParams,
+    ) -> FloatTensor<Self>;
+
+    /// See [`route`].
+    fn fireside_route(logits: FloatTensor<Self>, params: RouteParams) -> IntTensor<Self>;
+
+    /// See [`experts`].
+    fn fireside_experts(
+        x: FloatTensor<Self>,
+        quants: IntTensor<Self>,
+        #[extension_type] scales: MaybeInt<Self>,
+        routes: IntTensor<Self>,
+        #[extension_type] gain: MaybeFloat<Self>,
+        #[extension_type] residual: MaybeFloat<Self>,
+        #[extension_type] out: MaybeFloat<Self>,
+        params: ExpertsParams,
     ) -> FloatTensor<Self>;
 
     /// See [`rope_kv`].
@@ -229,6 +244,52 @@ pub fn linear(
         maybe_int(planes.scales.clone()),
         maybe_float(extras.gain.cloned()),
         maybe_float(extras.bias.cloned()),
+        maybe_float(extras.residual.cloned()),
+        maybe_float(out),
+        params,
+    ))
+}
+
+/// Chooses the experts of each token by the largest of its `logits`, ties by id: `[tokens][2 * chosen]` words,
+/// an expert's id and the bits of its weight in turn, the largest first.
+pub fn route(logits: &Tensor<2>, params: RouteParams) -> Tensor<2, Int> {
+    Tensor::from_dispatch(Dispatch::fireside_route(
+        logits.clone().into_dispatch(),
+        params,
+    ))
+}
+
+/// What a product with experts may take besides x, the planes and the routes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ExpertsExtras<'a> {
+    /// Gain of the norm on x, with [`ExpertsParams::norm`].
+    pub gain: Option<&'a Tensor<1>>,
+    /// Added to the result, of its shape; not together with a gate.
+    pub residual: Option<&'a Tensor<2>>,
+}
+
+/// Products with the experts that [`route`] chose.
+///
+/// With a gate, `x` has a row for each token and the result one for each route, times the route's weight:
+/// `[tokens * chosen][y_stride]`. Without one, `x` has a row for each route and the result one for each
+/// token, the sum of its routes' products: `[tokens][y_stride]`.
+///
+/// Experts in parts take one call per part. With a gate, each after the first gets the `out` of the one before;
+/// without one, each gets the result of the one before as its residual.
+pub fn experts(
+    x: &Tensor<2>,
+    planes: &PlaneTensors,
+    routes: &Tensor<2, Int>,
+    extras: ExpertsExtras<'_>,
+    out: Option<Tensor<2>>,
+    params: ExpertsParams,
+) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::fireside_experts(
+        x.clone().into_dispatch(),
+        planes.quants.clone().into_dispatch(),
+        maybe_int(planes.scales.clone()),
+        routes.clone().into_dispatch(),
+        maybe_float(extras.gain.cloned()),
         maybe_float(extras.residual.cloned()),
         maybe_float(out),
         params,

@@ -138,6 +138,44 @@ pub struct LinearParams {
     pub profile: Profile,
 }
 
+/// Routing, [`crate::ops::route`].
+#[derive(Debug, Clone)]
+pub struct RouteParams {
+    /// Experts: logits of a token without padding.
+    pub experts: usize,
+    /// How many of them a token takes; at most [`MOST_CHOSEN`].
+    pub chosen: usize,
+    /// The weights of a token's experts add up to one.
+    pub normalized: bool,
+    /// Kernel shapes.
+    pub profile: Profile,
+}
+
+/// Experts that a token may take at the most.
+pub const MOST_CHOSEN: usize = 32;
+
+/// Products with chosen experts, [`crate::ops::experts`].
+#[derive(Debug, Clone)]
+pub struct ExpertsParams {
+    /// The planes: experts one after the other.
+    pub matrix: MatrixShape,
+    /// The first expert of these planes, and how many they hold.
+    pub held: (usize, usize),
+    /// From one expert's rows to the next one's; a multiple of 4.
+    pub expert_rows: usize,
+    /// Experts that a token takes.
+    pub chosen: usize,
+    /// Stride of y, whose columns are all stored.
+    pub y_stride: usize,
+    /// With a gate: the row where up rows start, and the gate's function. A result is then that of one route,
+    /// else that of a token.
+    pub glu: Option<(usize, Activation)>,
+    /// With a norm on x: its width and epsilon; only with a gate.
+    pub norm: Option<(usize, f32)>,
+    /// Kernel shapes.
+    pub profile: Profile,
+}
+
 /// Rotary embedding and cache write, [`crate::ops::rope_kv`].
 #[derive(Debug, Clone)]
 pub struct RopeParams {

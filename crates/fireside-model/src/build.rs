@@ -1,17 +1,18 @@
 //! Builds a decoder from the tensors of a file, one matrix at a time.
 
+mod experts;
+
 use fireside_formats::TensorSource;
 use fireside_kernels::device::ComputeDevice;
 
 use crate::config::DecoderConfig;
-use crate::decoder::{Attention, Decoder, FeedForward, Function, Gate, Layer, Norm};
+use crate::decoder::{Attention, Decoder, FeedForward, Function, Gate, Layer, Norm, Second};
 use crate::error::ModelError;
 use crate::family::{Fused, HeadNorms, Naming, NormPlaces, Part};
 use crate::matrix::{Matrix, vector};
-use crate::pack::{Packer, RowOrder, RowSource, expect, head_rows};
+use crate::pack::{Packer, RowOrder, RowSource, expect, head_rows, padded_rows};
 use crate::quantize::Quantize;
 use burn::tensor::Tensor;
-use fireside_kernels::layout::padded;
 
 /// Progress of an upload, in bytes of the file's tensors.
 pub type OnProgress<'a> = &'a mut dyn FnMut(u64, u64);
@@ -34,8 +35,8 @@ impl Builder<'_> {
             // Uploads wait in host memory until they are handed over.
             self.device.flush()?;
             for (part, layer) in parts {
-                if let Ok(info) = self.source.get(&self.name(*part, *layer, "weight")) {
-                    done += info.byte_len();
+                for name in self.names(*part, *layer) {
+                    done += self.source.get(&name).map_or(0, |info| info.byte_len());
                 }
             }
             progress(done.min(total), total);
@@ -65,7 +66,10 @@ impl Builder<'_> {
         for layer in 0..config.layers {
             layers.push(Layer {
                 attention: self.attention(layer)?,
-                feed_forward: self.feed_forward(layer)?,
+                second: match config.experts(layer) {
+                    Some(experts) => Second::Experts(self.experts(layer, experts)?),
+                    None => Second::Dense(self.feed_forward(layer)?),
+                },
             });
             advance(&[
                 (Part::Query, layer),
@@ -77,6 +81,10 @@ impl Builder<'_> {
                 (Part::Up, layer),
                 (Part::GateUp, layer),
                 (Part::Down, layer),
+                (Part::Router, layer),
+                (Part::ExpertGate, layer),
+                (Part::ExpertUp, layer),
+                (Part::ExpertDown, layer),
             ])?;
         }
         let norm = if config.family.encoder {
@@ -155,13 +163,7 @@ impl Builder<'_> {
     fn feed_forward(&self, layer: usize) -> Result<FeedForward, ModelError> {
         let config = self.config;
         let width = config.intermediate;
-        let order = || {
-            if padded(width) == width {
-                return RowOrder::Plain;
-            }
-            let all = (0..padded(width)).map(|row| (row < width).then_some(row));
-            RowOrder::Chosen(all.collect())
-        };
+        let order = || padded_rows(1, width);
         let (sources, gate) = if config.family.gated {
             let parts = [(Part::Gate, width, order()), (Part::Up, width, order())];
             let sources = self.rows(Part::GateUp, layer, parts)?;
@@ -186,11 +188,7 @@ impl Builder<'_> {
         };
         let down = self.plain(Part::Down, layer, config.hidden, width)?;
         let down_bias = self.biases(std::slice::from_ref(&down))?;
-        let before = match config.family.norms {
-            NormPlaces::Before => Part::FeedForwardNorm,
-            NormPlaces::Around | NormPlaces::After | NormPlaces::Onto => Part::FeedForwardPreNorm,
-        };
-        let [norm, post_norm] = self.norms(before, Part::FeedForwardPostNorm, layer)?;
+        let [norm, post_norm] = self.feed_forward_norms(layer)?;
         Ok(FeedForward {
             norm,
             gate_up,
@@ -271,7 +269,11 @@ impl Builder<'_> {
 
     /// The name of a part's weight or bias in the file.
     fn name(&self, part: Part, layer: usize, kind: &str) -> String {
-        let mut names = self.naming.tensors(self.config.family, part, layer, kind);
+        self.there(self.naming.tensors(self.config.family, part, layer, kind))
+    }
+
+    /// The one of some names that the file has, or the usual one.
+    fn there(&self, mut names: Vec<String>) -> String {
         let there = names.iter().position(|name| self.source.contains(name));
         names.swap_remove(there.unwrap_or(0))
     }
@@ -352,6 +354,15 @@ impl Builder<'_> {
         let before = first.then(|| norm(before, self.config.scales.residual));
         let after = (places != NormPlaces::Before).then(|| norm(after, 1.0));
         Ok([before.transpose()?, after.transpose()?])
+    }
+
+    /// The norms of a feed-forward layer.
+    fn feed_forward_norms(&self, layer: usize) -> Result<[Option<Norm>; 2], ModelError> {
+        let before = match self.config.family.norms {
+            NormPlaces::Before => Part::FeedForwardNorm,
+            NormPlaces::Around | NormPlaces::After | NormPlaces::Onto => Part::FeedForwardPreNorm,
+        };
+        self.norms(before, Part::FeedForwardPostNorm, layer)
     }
 
     /// A norm of values that are `residual` times too small, whose gain is multiplied by `scale`.

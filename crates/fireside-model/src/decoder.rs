@@ -12,6 +12,7 @@ use fireside_kernels::params::{
 use crate::cache::KvCache;
 use crate::config::DecoderConfig;
 use crate::error::ModelError;
+use crate::experts::Experts;
 use crate::family::{HeadNorms, NormPlaces};
 use crate::matrix::{Matrix, Product};
 use crate::plan::Shape;
@@ -83,11 +84,24 @@ pub enum Gate {
     None,
 }
 
+/// What follows attention in a layer.
+#[derive(Module, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one a layer, and nothing moves them"
+)]
+pub enum Second {
+    /// A feed-forward layer.
+    Dense(FeedForward),
+    /// One of experts.
+    Experts(Experts),
+}
+
 /// One layer.
 #[derive(Module, Debug)]
 pub struct Layer {
     pub(crate) attention: Attention,
-    pub(crate) feed_forward: FeedForward,
+    pub(crate) second: Second,
 }
 
 /// A decoder-only language model, or an encoder.
@@ -111,11 +125,11 @@ pub struct Decoder {
 }
 
 /// What every layer of a step needs.
-struct Run<'a> {
+pub(crate) struct Run<'a> {
     config: &'a DecoderConfig,
     shape: &'a Shape,
     step: &'a Tensor<1, Int>,
-    profile: Profile,
+    pub(crate) profile: Profile,
 }
 
 impl Norm {
@@ -150,12 +164,18 @@ impl Norm {
     }
 
     /// All rows of `x`, normed.
-    fn all(&self, x: &Tensor<2>, run: &Run<'_>) -> Tensor<2> {
+    pub(crate) fn all(&self, x: &Tensor<2>, run: &Run<'_>) -> Tensor<2> {
         self.rows(x, run.shape.tokens, run.shape.identity_at, run)
     }
 
+    /// What a product needs to norm its input itself, where that pays.
+    pub(crate) fn inside(&self, run: &Run<'_>) -> Option<(&Tensor<1>, usize, f32)> {
+        let few = run.shape.tokens <= FUSED_NORM_TOKENS && self.bias.is_none();
+        few.then_some((&self.gain, self.width, self.eps))
+    }
+
     /// The normed rows of `x`, added to those of `residual`.
-    fn add(&self, x: &Tensor<2>, residual: &Tensor<2>, run: &Run<'_>) -> Tensor<2> {
+    pub(crate) fn add(&self, x: &Tensor<2>, residual: &Tensor<2>, run: &Run<'_>) -> Tensor<2> {
         let params = self.params(run.shape.tokens, run.shape.identity_at, run);
         let extras = NormExtras {
             bias: self.bias.as_ref(),
@@ -177,11 +197,10 @@ fn product_in(
     let Some(norm) = norm else {
         return matrix.product(x, extra, run.profile);
     };
-    if run.shape.tokens <= FUSED_NORM_TOKENS && norm.bias.is_none() {
-        let norm = Some((&norm.gain, norm.width, norm.eps));
-        return matrix.product(x, Product { norm, ..extra }, run.profile);
+    match norm.inside(run) {
+        None => matrix.product(&norm.all(x, run), extra, run.profile),
+        norm => matrix.product(x, Product { norm, ..extra }, run.profile),
     }
-    matrix.product(&norm.all(x, run), extra, run.profile)
 }
 
 /// The residual stream `x` with a product added; where there is a norm, the product is normed before, or
@@ -342,7 +361,10 @@ impl Decoder {
         for (index, layer) in self.layers.iter().enumerate() {
             let attended = layer.attention.forward(&x, index, cache, &run)?;
             let input = if config.parallel { &x } else { &attended };
-            x = layer.feed_forward.forward(input, &attended, &run);
+            x = match &layer.second {
+                Second::Dense(dense) => dense.forward(input, &attended, &run),
+                Second::Experts(experts) => experts.forward(input, &attended, &run),
+            };
         }
         if shape.rows == 0 {
             return Ok(None);
@@ -373,13 +395,16 @@ impl Decoder {
         self.layers
             .iter()
             .flat_map(|l| {
-                [
-                    &l.attention.qkv,
-                    &l.attention.out,
-                    &l.feed_forward.gate_up,
-                    &l.feed_forward.down,
-                ]
+                let [router, gate_up, down] = match &l.second {
+                    Second::Dense(own) => [None, Some(&own.gate_up), Some(&own.down)],
+                    Second::Experts(own) => {
+                        [Some(&own.router), Some(&own.gate_up), Some(&own.down)]
+                    }
+                };
+                let attention = [Some(&l.attention.qkv), Some(&l.attention.out)];
+                attention.into_iter().chain([router, gate_up, down])
             })
+            .flatten()
             .chain(std::iter::once(&self.embedding))
             .chain(&self.positions)
             .chain(&self.types)

@@ -82,6 +82,14 @@ pub enum ModelError {
         /// The types of its projections, embedding and head.
         found: String,
     },
+    /// A layer of experts has nothing to choose them.
+    #[error("layer {layer} has experts and no router: there is no tensor {tensor:?}")]
+    NoRouter {
+        /// The layer.
+        layer: usize,
+        /// What the router would be called.
+        tensor: String,
+    },
     /// The tokenizer and the weights disagree.
     #[error(
         "the tokenizer has {tokenizer} tokens, the model's vocabulary only {model}: they do not belong together"

@@ -12,6 +12,7 @@ pub mod config;
 pub mod decoder;
 pub mod embedding;
 mod error;
+pub mod experts;
 pub mod export;
 pub mod family;
 pub mod load;

@@ -80,6 +80,10 @@ pub fn describe_gguf<S: ByteSource>(file: &WeightFile<S>) -> Result<Description,
     let mut config = DecoderConfig::from_gguf(gguf)?;
     let head = Naming::Gguf.tensors(config.family, Part::Head, 0, "weight");
     config.tied = !head.iter().any(|name| file.contains(name));
+    for layer in 0..config.layers {
+        let up = Naming::Gguf.tensors(config.family, Part::Up, layer, "weight");
+        config.kinds[layer].experts &= !up.iter().any(|name| file.contains(name));
+    }
     if file.contains("rope_freqs.weight") {
         let divisors: Vec<f64> = file
             .read_f32("rope_freqs.weight")?

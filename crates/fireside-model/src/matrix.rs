@@ -16,22 +16,23 @@ pub struct MatrixPart {
     quants: Tensor<1, Int>,
     scales: Option<Tensor<1, Int>>,
     #[module(skip)]
-    shape: PartShape,
+    pub(crate) shape: PartShape,
 }
 
 /// Where a part lies in its matrix.
 #[derive(Debug, Clone, Copy)]
-struct PartShape {
-    matrix: MatrixShape,
-    offset: usize,
+pub(crate) struct PartShape {
+    pub(crate) matrix: MatrixShape,
+    /// Its first row; of a matrix of experts, the first of its experts.
+    pub(crate) offset: usize,
 }
 
 /// A matrix of some rows and columns, stored in parts.
 #[derive(Module, Debug)]
 pub struct Matrix {
-    parts: Vec<MatrixPart>,
+    pub(crate) parts: Vec<MatrixPart>,
     #[module(skip)]
-    rows: usize,
+    pub(crate) rows: usize,
 }
 
 /// What a product does besides multiplying.
@@ -210,7 +211,11 @@ impl Matrix {
 }
 
 impl MatrixPart {
-    fn upload(planes: Planes, offset: usize, device: &ComputeDevice) -> Result<Self, DeviceError> {
+    pub(crate) fn upload(
+        planes: Planes,
+        offset: usize,
+        device: &ComputeDevice,
+    ) -> Result<Self, DeviceError> {
         let matrix = MatrixShape {
             layout: planes.layout,
             rows: planes.rows,
@@ -227,7 +232,7 @@ impl MatrixPart {
         })
     }
 
-    fn planes(&self) -> PlaneTensors {
+    pub(crate) fn planes(&self) -> PlaneTensors {
         PlaneTensors {
             quants: self.quants.clone(),
             scales: self.scales.clone(),

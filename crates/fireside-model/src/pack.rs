@@ -3,7 +3,7 @@
 use fireside_formats::{
     DType, F16Fit, Plane, TensorInfo, TensorSource, dequantize, quant_traits, quantize, unpack_row,
 };
-use fireside_kernels::layout::{Block, Layout, Planes};
+use fireside_kernels::layout::{Block, Layout, Planes, padded};
 
 use crate::error::ModelError;
 
@@ -49,9 +49,13 @@ impl RowOrder {
 }
 
 impl RowSource {
-    /// Rows of the whole tensor.
+    /// Rows of the whole tensor; of several matrices in one, those of all.
     pub(crate) fn tensor_rows(&self, info: &TensorInfo) -> usize {
-        info.shape[usize::from(self.transposed)]
+        match info.shape.split_last() {
+            Some((columns, _)) if self.transposed => *columns,
+            Some((_, rows)) => rows.iter().product(),
+            None => 0,
+        }
     }
 
     fn rows(&self, info: &TensorInfo) -> usize {
@@ -82,7 +86,17 @@ pub(crate) fn head_rows(heads: usize, dim: usize, rotary: usize, pair: bool) -> 
     RowOrder::Chosen(rows)
 }
 
-/// Checks that a tensor is a matrix of that shape.
+/// The order of the rows of matrices of `rows` rows each, every one padded to 32.
+pub(crate) fn padded_rows(matrices: usize, rows: usize) -> RowOrder {
+    let stored = padded(rows);
+    if stored == rows {
+        return RowOrder::Plain;
+    }
+    let own = |row: usize| (row % stored < rows).then_some(row / stored * rows + row % stored);
+    RowOrder::Chosen((0..matrices * stored).map(own).collect())
+}
+
+/// Checks that a tensor has that shape.
 pub(crate) fn expect(info: &TensorInfo, shape: &[usize]) -> Result<(), ModelError> {
     if info.shape == shape {
         return Ok(());
@@ -114,6 +128,20 @@ pub(crate) fn layout_of(dtype: DType, bytes: &[u8]) -> Layout {
     }
 }
 
+/// The smallest layout that keeps the values of both.
+fn common(a: Layout, b: Layout) -> Layout {
+    let four_bit = |layout| matches!(layout, Layout::Q4 | Layout::Q4Float);
+    if a == b {
+        a
+    } else if a.scale_group() == 0 || b.scale_group() == 0 {
+        Layout::F32
+    } else if four_bit(a) && four_bit(b) {
+        Layout::Q4Float
+    } else {
+        Layout::Q8Group
+    }
+}
+
 fn scales_fit_half(dtype: DType, bytes: &[u8]) -> bool {
     let mut fit = true;
     let fits = |v: f32| half_exact(v);
@@ -140,20 +168,35 @@ pub(crate) struct Packer<'a> {
 }
 
 impl Packer<'_> {
+    /// The layout of a source by itself.
+    fn own_layout(&self, source: &RowSource) -> Result<Layout, ModelError> {
+        let info = self.source.get(&source.tensor)?;
+        Ok(if let Some(dtype) = self.encoded(source, info) {
+            layout_of(dtype, &[])
+        } else if self.columns.is_some() && quant_traits(info.dtype).is_some() {
+            Layout::F32
+        } else if info.dtype == DType::Q4_0 {
+            layout_of(info.dtype, &self.source.bytes(&source.tensor)?)
+        } else {
+            layout_of(info.dtype, &[])
+        })
+    }
+
+    /// A layout that keeps the values of every source.
+    pub(crate) fn common_layout(&self) -> Result<Layout, ModelError> {
+        let mut layout = None;
+        for source in self.sources {
+            let own = self.own_layout(source)?;
+            layout = Some(layout.map_or(own, |layout| common(layout, own)));
+        }
+        Ok(layout.unwrap_or(Layout::F32))
+    }
+
     /// The layout of the whole matrix, or `None` if its sources differ in theirs.
     pub(crate) fn layout(&self) -> Result<Option<Layout>, ModelError> {
         let mut layout = None;
         for source in self.sources {
-            let info = self.source.get(&source.tensor)?;
-            let own = if let Some(dtype) = self.encoded(source, info) {
-                layout_of(dtype, &[])
-            } else if self.columns.is_some() && quant_traits(info.dtype).is_some() {
-                Layout::F32
-            } else if info.dtype == DType::Q4_0 {
-                layout_of(info.dtype, &self.source.bytes(&source.tensor)?)
-            } else {
-                layout_of(info.dtype, &[])
-            };
+            let own = self.own_layout(source)?;
             if layout.is_some_and(|l| l != own) {
                 return Ok(None);
             }

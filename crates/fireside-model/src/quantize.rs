@@ -40,7 +40,7 @@ impl Quantize {
 }
 
 /// The weights of layers that products are made with.
-pub(crate) const PROJECTIONS: [Part; 9] = [
+pub(crate) const PROJECTIONS: [Part; 12] = [
     Part::Query,
     Part::Key,
     Part::Value,
@@ -50,6 +50,9 @@ pub(crate) const PROJECTIONS: [Part; 9] = [
     Part::Up,
     Part::GateUp,
     Part::Down,
+    Part::ExpertGate,
+    Part::ExpertUp,
+    Part::ExpertDown,
 ];
 
 /// The tables with a row per token.

@@ -24,7 +24,7 @@ impl PlanesView<'_> {
         padded(self.columns) / self.layout.chunk()
     }
 
-    fn padded_rows(&self) -> usize {
+    pub(super) fn padded_rows(&self) -> usize {
         self.quants.len() / 4 / self.chunks()
     }
 }
@@ -86,7 +86,7 @@ pub fn unpack_row(planes: &PlanesView<'_>, row: usize, values: &mut [f32]) {
 }
 
 /// Sum of products in eight running sums, which compilers turn into vector code.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 16];
     for (a, b) in a.chunks_exact(16).zip(b.chunks_exact(16)) {
         for i in 0..16 {
@@ -195,6 +195,20 @@ fn normalize(x: &[f32], gain: &[f32], width: usize, eps: f32, out: &mut [f32]) {
     }
 }
 
+/// The rows of `x`, normed where there is a width and an epsilon, and a gain.
+pub(super) fn normed(
+    x: &[f32],
+    stride: usize,
+    norm: Option<((usize, f32), &[f32])>,
+) -> Option<Vec<f32>> {
+    let ((width, eps), gain) = norm?;
+    let mut normed = vec![0.0; x.len()];
+    for (row, to) in x.chunks_exact(stride).zip(normed.chunks_exact_mut(stride)) {
+        normalize(row, gain, width, eps, to);
+    }
+    Some(normed)
+}
+
 /// Twin of the matrix kernels; `out` is `[tokens][y_stride]` and only the columns of this
 /// part are written. `gain` comes with a norm, `bias` and `residual` where they are added.
 pub fn linear(
@@ -208,13 +222,7 @@ pub fn linear(
 ) {
     let stride = padded(params.matrix.columns);
     let tokens = params.tokens;
-    let normed = params.norm.zip(gain).map(|((width, eps), gain)| {
-        let mut normed = vec![0.0; tokens * stride];
-        for (row, to) in x.chunks_exact(stride).zip(normed.chunks_exact_mut(stride)) {
-            normalize(row, gain, width, eps, to);
-        }
-        normed
-    });
+    let normed = normed(x, stride, params.norm.zip(gain));
     let x = normed.as_deref().unwrap_or(x);
 
     // Row-major first, so that one unpacked row serves every token; 16 rows a task.

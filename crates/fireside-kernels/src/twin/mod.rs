@@ -4,10 +4,12 @@
 //! with WGSL is the formula, not the order of the sums.
 
 mod attention;
+mod experts;
 mod linear;
 mod select;
 
 pub use attention::{attention, kv_index, rope_kv};
+pub use experts::{experts, route};
 pub use linear::{PlanesView, embed, glu, linear, norm, unpack_row};
 pub use select::{adjust_logits, gumbel, select};
 

@@ -3,6 +3,7 @@
 mod attention;
 #[path = "../common/mod.rs"]
 mod common;
+mod experts;
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use common::{Numbers, close, on_each_profile, planes, upload};

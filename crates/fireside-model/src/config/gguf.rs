@@ -2,13 +2,14 @@
 
 use fireside_formats::Gguf;
 
-use super::{DecoderConfig, LayerKind, MAX_LAYERS, Scales, but, embedding_scale};
+use super::{DecoderConfig, Experts, LayerKind, MAX_LAYERS, Scales, but, embedding_scale};
 use crate::error::ModelError;
-use crate::family::{self, Caps};
+use crate::family::{self, Caps, Family};
 use crate::rope::{Rope, RopeScaling};
 
 impl DecoderConfig {
     /// Reads GGUF metadata. Whether the head is the embedding table only the file's tensors tell: it counts as tied.
+    /// So do they tell which layers have experts: where there are any, all count as having them.
     ///
     /// # Errors
     ///
@@ -87,10 +88,12 @@ impl DecoderConfig {
             Some(vocab) => vocab as usize,
             None => gguf.str_array("tokenizer.ggml.tokens")?.len(),
         };
+        let intermediate = size("feed_forward_length")?;
+        let experts = experts_from_gguf(gguf, arch, family, intermediate)?;
         let config = Self {
             family,
             hidden,
-            intermediate: size("feed_forward_length")?,
+            intermediate,
             layers,
             kinds: (0..layers.min(MAX_LAYERS))
                 .map(|layer| LayerKind {
@@ -100,8 +103,10 @@ impl DecoderConfig {
                         0
                     },
                     rotates: but(family.rotates_but_every, layer),
+                    experts: experts.is_some(),
                 })
                 .collect(),
+            experts,
             scales,
             caps: Caps {
                 attention: find("attn_logit_softcapping")?.or(family.caps.attention),
@@ -133,4 +138,36 @@ impl DecoderConfig {
         config.check()?;
         Ok(config)
     }
+}
+
+/// What a file says of experts; `intermediate` is their width where it does not say.
+fn experts_from_gguf(
+    gguf: &Gguf,
+    arch: &str,
+    family: &Family,
+    intermediate: usize,
+) -> Result<Option<Experts>, ModelError> {
+    let key = |name: &str| format!("{arch}.{name}");
+    let size = |name: &str| -> Result<Option<usize>, ModelError> {
+        Ok(gguf.find::<u32>(&key(name))?.map(|size| size as usize))
+    };
+    let Some(count) = size("expert_count")?.filter(|count| *count > 0) else {
+        return Ok(None);
+    };
+    // What the numbers stand for is llama.cpp's.
+    if let Some(function) = size("expert_gating_func")?.filter(|function| *function > 1) {
+        return Err(ModelError::ConfigField {
+            field: key("expert_gating_func"),
+            found: function.to_string(),
+            wanted: "1, a softmax",
+        });
+    }
+    Ok(Some(Experts {
+        count,
+        chosen: gguf.u32(&key("expert_used_count"))? as usize,
+        width: size("expert_feed_forward_length")?.unwrap_or(intermediate),
+        normalized: gguf
+            .find::<bool>(&key("expert_weights_norm"))?
+            .unwrap_or(family.gguf_normalizes_experts),
+    }))
 }

@@ -1,5 +1,7 @@
 //! A config.json as a [`DecoderConfig`].
 
+mod experts;
+
 use fireside_kernels::params::Activation;
 use serde_json::Value;
 
@@ -189,6 +191,9 @@ impl DecoderConfig {
                 return Err(Fields::invalid(field, &Value::from(found), wanted));
             }
         }
+        if let Some(found) = fields.get("clip_qkv") {
+            return Err(Fields::invalid("clip_qkv", found, "null"));
+        }
         let (rope, local_rope) = ropes_from_json(&fields, family, head_dim, context)?;
         // Dynamic scaling is what lets a model run past the length it was trained on.
         let context = match rope.scaling {
@@ -196,15 +201,18 @@ impl DecoderConfig {
             _ => context,
         };
         let layers = fields.need("num_hidden_layers")?;
+        let intermediate = match (fields.size("intermediate_size")?, family.widens) {
+            (Some(width), _) => width,
+            (None, Some(times)) => hidden * times,
+            (None, None) => fields.need("intermediate_size")?,
+        };
+        let mut kinds = kinds_from_json(&fields, family, layers)?;
         let config = Self {
             family,
             hidden,
-            intermediate: match (fields.size("intermediate_size")?, family.widens) {
-                (Some(width), _) => width,
-                (None, Some(times)) => hidden * times,
-                (None, None) => fields.need("intermediate_size")?,
-            },
-            kinds: kinds_from_json(&fields, family, layers)?,
+            intermediate,
+            experts: experts::from_json(&fields, family, intermediate, &mut kinds)?,
+            kinds,
             scales: scales_from_json(&fields, family, hidden)?,
             caps: Caps {
                 attention: cap_from_json(&fields, "attn_logit_softcapping", family.caps.attention)?,
@@ -262,6 +270,7 @@ fn kinds_from_json(
                 0
             },
             rotates: but(family.rotates_but_every, layer),
+            experts: false,
         })
         .collect();
     if let Some(types) = fields.list("layer_types", layers)? {

@@ -3,7 +3,7 @@
 mod gguf;
 mod json;
 
-use fireside_kernels::params::Activation;
+use fireside_kernels::params::{Activation, MOST_CHOSEN};
 
 use crate::error::ModelError;
 use crate::family::{Caps, Family, NormPlaces};
@@ -50,6 +50,21 @@ pub struct DecoderConfig {
     pub scales: Scales,
     /// Bounds of scores and logits.
     pub caps: Caps,
+    /// What layers with experts have, where there are any.
+    pub experts: Option<Experts>,
+}
+
+/// The experts of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Experts {
+    /// How many there are.
+    pub count: usize,
+    /// How many of them a token takes.
+    pub chosen: usize,
+    /// Width of each.
+    pub width: usize,
+    /// The weights of those that a token takes add up to one.
+    pub normalized: bool,
 }
 
 /// What differs from layer to layer.
@@ -59,6 +74,8 @@ pub struct LayerKind {
     pub window: usize,
     /// Queries and keys have a rotary embedding.
     pub rotates: bool,
+    /// The feed-forward layer has experts.
+    pub experts: bool,
 }
 
 /// Factors of a decoder.
@@ -87,6 +104,8 @@ impl Default for Scales {
 
 /// Most layers of a decoder.
 const MAX_LAYERS: usize = 1 << 12;
+/// Most experts of a layer.
+const MAX_EXPERTS: usize = 1 << 10;
 
 impl DecoderConfig {
     /// Refuses sizes that contradict each other or that no device could hold.
@@ -148,6 +167,32 @@ impl DecoderConfig {
                 return wrong(format!("the {what} is {cap}, it must be above zero"));
             }
         }
+        if let Some(experts) = self.experts {
+            for (what, value, most) in [
+                ("expert count", experts.count, MAX_EXPERTS),
+                ("width of an expert", experts.width, 1 << 20),
+                (
+                    "number of experts that a token takes",
+                    experts.chosen,
+                    MOST_CHOSEN,
+                ),
+            ] {
+                if value == 0 || value > most {
+                    return wrong(format!(
+                        "the {what} is {value}, it must be from 1 to {most}"
+                    ));
+                }
+            }
+            if experts.chosen > experts.count {
+                return wrong(format!(
+                    "a token takes {} experts, a layer has {}",
+                    experts.chosen, experts.count
+                ));
+            }
+            if !self.family.gated {
+                return wrong("experts need a family whose feed-forward layers have gates".into());
+            }
+        }
         let after = matches!(self.family.norms, NormPlaces::After | NormPlaces::Onto);
         if after && scales.residual != 1.0 {
             return wrong("a residual multiplier needs norms before attention".into());
@@ -205,7 +250,13 @@ impl DecoderConfig {
         self.kinds.get(layer).copied().unwrap_or(LayerKind {
             window: 0,
             rotates: true,
+            experts: false,
         })
+    }
+
+    /// The experts of a layer, where it has any.
+    pub fn experts(&self, layer: usize) -> Option<Experts> {
+        self.experts.filter(|_| self.kind(layer).experts)
     }
 
     /// Whether a layer of that kind has the rotary embedding of layers with a window.

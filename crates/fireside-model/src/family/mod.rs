@@ -13,11 +13,14 @@ mod gpt_neox;
 mod granite;
 mod llama;
 mod mistral;
+mod mixtral;
 mod nomic_bert;
 mod olmo2;
+mod olmoe;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen3_moe;
 mod smollm3;
 mod starcoder2;
 
@@ -94,6 +97,10 @@ pub struct Family {
     pub gguf_wide_scores: Option<usize>,
     /// Bounds of scores and logits where the file does not say.
     pub caps: Caps,
+    /// The weights of a token's experts add up to one where config.json does not say.
+    pub normalizes_experts: bool,
+    /// The same where a GGUF file does not say.
+    pub gguf_normalizes_experts: bool,
 }
 
 /// How the rows of several projections stand in one tensor.
@@ -178,6 +185,8 @@ impl Family {
             attention: None,
             logits: None,
         },
+        normalizes_experts: true,
+        gguf_normalizes_experts: true,
     };
 }
 
@@ -185,8 +194,10 @@ impl Family {
 pub const FAMILIES: &[Family] = &[
     llama::FAMILY,
     mistral::FAMILY,
+    mixtral::FAMILY,
     qwen2::FAMILY,
     qwen3::FAMILY,
+    qwen3_moe::FAMILY,
     phi3::FAMILY,
     smollm3::FAMILY,
     granite::FAMILY,
@@ -194,6 +205,7 @@ pub const FAMILIES: &[Family] = &[
     gemma2::FAMILY,
     gemma3::FAMILY,
     olmo2::FAMILY,
+    olmoe::FAMILY,
     starcoder2::FAMILY,
     gpt_neox::FAMILY,
     gpt2::FAMILY,
@@ -286,7 +298,19 @@ pub enum Part {
     FeedForwardPreNorm,
     /// Norm after the feed-forward layer.
     FeedForwardPostNorm,
+    /// What chooses experts.
+    Router,
+    /// Gate projection of an expert.
+    ExpertGate,
+    /// Up projection of an expert.
+    ExpertUp,
+    /// Down projection of an expert.
+    ExpertDown,
 }
+
+/// What stands for an expert's number in the names of transformers' modules; GGUF files have all experts of a
+/// layer in one tensor.
+pub(crate) const EXPERT: &str = "{expert}";
 
 /// How the tensors of a file are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -299,7 +323,7 @@ pub enum Naming {
 
 impl Naming {
     /// The names that a part's weight or bias may have, the usual one first; `layer` counts for the parts of a
-    /// layer.
+    /// layer. An expert's have `{expert}` for its number.
     pub fn tensors(self, family: &Family, part: Part, layer: usize, kind: &str) -> Vec<String> {
         let global = matches!(
             part,
@@ -362,6 +386,10 @@ impl Part {
             Self::KeyNorm => "self_attn.k_norm",
             Self::FeedForwardPreNorm => "pre_feedforward_layernorm",
             Self::FeedForwardPostNorm => "post_feedforward_layernorm",
+            Self::Router => "mlp.gate",
+            Self::ExpertGate => "mlp.experts.{expert}.gate_proj",
+            Self::ExpertUp => "mlp.experts.{expert}.up_proj",
+            Self::ExpertDown => "mlp.experts.{expert}.down_proj",
         }
     }
 
@@ -389,6 +417,10 @@ impl Part {
             Self::KeyNorm => "attn_k_norm",
             Self::AttentionPostNorm => "post_attention_norm",
             Self::FeedForwardPostNorm => "post_ffw_norm",
+            Self::Router => "ffn_gate_inp",
+            Self::ExpertGate => "ffn_gate_exps",
+            Self::ExpertUp => "ffn_up_exps",
+            Self::ExpertDown => "ffn_down_exps",
         }
     }
 }

@@ -40,6 +40,12 @@ pub(super) fn run(path: &std::path::Path) -> Result<()> {
         "layers         {}, hidden {}, feed-forward {}",
         config.layers, config.hidden, config.intermediate
     );
+    if let Some(experts) = config.experts {
+        println!(
+            "experts        {} of {} a token, feed-forward {}",
+            experts.chosen, experts.count, experts.width
+        );
+    }
     println!(
         "heads          {} of {}, {} for keys and values",
         config.heads, config.head_dim, config.kv_heads
