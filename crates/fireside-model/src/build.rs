@@ -185,6 +185,9 @@ impl Builder<'_> {
         let down = self.plain(Part::Down, layer, config.hidden, width)?;
         let down_bias = self.biases(std::slice::from_ref(&down))?;
         let before = match config.family.norms {
+            NormPlaces::Before if config.parallel && config.family.shares_norm => {
+                Part::AttentionNorm
+            }
             NormPlaces::Before => Part::FeedForwardNorm,
             NormPlaces::Around | NormPlaces::After | NormPlaces::Onto => Part::FeedForwardPreNorm,
         };

@@ -9,7 +9,7 @@ use crate::build::{Builder, OnProgress};
 use crate::config::{DecoderConfig, long_attention};
 use crate::embedding::{Embedding, EmbeddingFiles};
 use crate::error::ModelError;
-use crate::family::{Naming, Part};
+use crate::family::{HeadNorms, Naming, Part};
 use crate::model::Model;
 use crate::rope::RopeScaling;
 
@@ -77,6 +77,7 @@ pub fn describe_gguf<S: ByteSource>(file: &WeightFile<S>) -> Result<Description,
     let mut config = DecoderConfig::from_gguf(gguf)?;
     let head = Naming::Gguf.tensors(config.family, Part::Head, 0, "weight");
     config.tied = !head.iter().any(|name| file.contains(name));
+    take_norms(file, &mut config)?;
     if file.contains("rope_freqs.weight") {
         let divisors: Vec<f64> = file
             .read_f32("rope_freqs.weight")?
@@ -123,6 +124,28 @@ pub fn describe_gguf<S: ByteSource>(file: &WeightFile<S>) -> Result<Description,
         packing: None,
         embedding: encoder.then(Embedding::of_encoder),
     })
+}
+
+/// Takes from the tensors of the first layer what a GGUF file's metadata leave unsaid of its norms.
+fn take_norms<S: ByteSource>(
+    file: &WeightFile<S>,
+    config: &mut DecoderConfig,
+) -> Result<(), ModelError> {
+    let family = config.family;
+    let there = |part| {
+        let names = Naming::Gguf.tensors(family, part, 0, "weight");
+        names.into_iter().find(|name| file.contains(name))
+    };
+    if family.shares_norm && there(Part::FeedForwardNorm).is_some() {
+        config.parallel = false;
+    }
+    match there(Part::QueryNorm).or_else(|| there(Part::KeyNorm)) {
+        Some(tensor) if family.head_norms == HeadNorms::None => Err(ModelError::HeadNorms {
+            family: family.name,
+            tensor,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The long rope of a GGUF file: divisors as tensors, the rest as metadata.
