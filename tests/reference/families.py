@@ -147,6 +147,15 @@ NEOX = LAYER_NORMS | {
     "use_parallel_residual": True,
 }
 del NEOX["num_key_value_heads"]
+STABLELM = LAYER_NORMS | {
+    "model_type": "stablelm",
+    "architectures": ["StableLmForCausalLM"],
+    "hidden_size": 64,
+    "layer_norm_eps": 1e-5,
+    "partial_rotary_factor": 0.25,
+    "rope_theta": 10000,
+    "use_qkv_bias": True,
+}
 GPT2 = {
     "activation_function": "gelu_new",
     "architectures": ["GPT2LMHeadModel"],
@@ -305,6 +314,14 @@ VARIANTS = {
     ),
     "gpt2": (GPT2, {"": 30}, {}, "gpt2"),
     "gpt2-inner": (GPT2 | {"n_head": 8, "n_inner": 60}, {"": 30}, {}, None),
+    # StableLM 2's config.json does not say that it is sequential.
+    "stablelm": (STABLELM, {"": 30}, {"partial_rotary_factor": 1.0, "use_qkv_bias": False}, "stablelm"),
+    "stablelm-parallel": (
+        STABLELM | {"partial_rotary_factor": 0.5, "use_parallel_residual": True, "use_qkv_bias": False},
+        {"": 30},
+        {"partial_rotary_factor": 0.25, "use_parallel_residual": False},
+        "stablelm",
+    ),
 }
 QWEN3_MOE = BASE | {
     "model_type": "qwen3_moe",
@@ -432,6 +449,8 @@ def load(folder, **changes):
         elif key == "rope_scaling" and value is None:
             value, key = {"rope_type": "default", "rope_theta": config.rope_parameters["rope_theta"]}, "rope_parameters"
             value |= {k: v for k, v in config.rope_parameters.items() if k == "partial_rotary_factor"}
+        elif key == "partial_rotary_factor":
+            config.rope_parameters[key] = value
         if key == "use_sliding_window":
             config.layer_types = ["full_attention"] * config.num_hidden_layers
         setattr(config, key, value)
@@ -497,6 +516,9 @@ def write_gguf(folder, config, arch):
         writer.add_rope_freq_base(config["rope_theta"])
     if arch == "gptneox":
         writer.add_parallel_residual(config["use_parallel_residual"])
+    if arch == "stablelm":
+        # Converters say so of models that do not say.
+        writer.add_parallel_residual(config.get("use_parallel_residual", True))
     writer.add_vocab_size(config["vocab_size"])
     if "head_dim" in config:
         writer.add_key_length(head_dim)

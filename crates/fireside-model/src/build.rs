@@ -359,6 +359,9 @@ impl Builder<'_> {
     /// The norms of a feed-forward layer.
     fn feed_forward_norms(&self, layer: usize) -> Result<[Option<Norm>; 2], ModelError> {
         let before = match self.config.family.norms {
+            NormPlaces::Before if self.config.parallel && self.config.family.shares_norm => {
+                Part::AttentionNorm
+            }
             NormPlaces::Before => Part::FeedForwardNorm,
             NormPlaces::Around | NormPlaces::After | NormPlaces::Onto => Part::FeedForwardPreNorm,
         };

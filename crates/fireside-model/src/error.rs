@@ -90,6 +90,16 @@ pub enum ModelError {
         /// What the router would be called.
         tensor: String,
     },
+    /// The file norms query or key heads, which models of its family do not do here.
+    #[error(
+        "tensor {tensor:?} norms heads, which is not supported in {family} models: choose a model without it"
+    )]
+    HeadNorms {
+        /// The family's name.
+        family: &'static str,
+        /// The tensor.
+        tensor: String,
+    },
     /// The tokenizer and the weights disagree.
     #[error(
         "the tokenizer has {tokenizer} tokens, the model's vocabulary only {model}: they do not belong together"

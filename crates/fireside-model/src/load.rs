@@ -9,7 +9,7 @@ use crate::build::{Builder, OnProgress};
 use crate::config::{DecoderConfig, long_attention};
 use crate::embedding::{Embedding, EmbeddingFiles};
 use crate::error::ModelError;
-use crate::family::{Naming, Part};
+use crate::family::{HeadNorms, Naming, Part};
 use crate::model::Model;
 use crate::quantize::Quantize;
 use crate::rope::RopeScaling;
@@ -84,6 +84,7 @@ pub fn describe_gguf<S: ByteSource>(file: &WeightFile<S>) -> Result<Description,
         let up = Naming::Gguf.tensors(config.family, Part::Up, layer, "weight");
         config.kinds[layer].experts &= !up.iter().any(|name| file.contains(name));
     }
+    take_norms(file, &mut config)?;
     if file.contains("rope_freqs.weight") {
         let divisors: Vec<f64> = file
             .read_f32("rope_freqs.weight")?
@@ -131,6 +132,28 @@ pub fn describe_gguf<S: ByteSource>(file: &WeightFile<S>) -> Result<Description,
         embedding: encoder.then(Embedding::of_encoder),
         quantize: None,
     })
+}
+
+/// Takes from the tensors of the first layer what a GGUF file's metadata leave unsaid of its norms.
+fn take_norms<S: ByteSource>(
+    file: &WeightFile<S>,
+    config: &mut DecoderConfig,
+) -> Result<(), ModelError> {
+    let family = config.family;
+    let there = |part| {
+        let names = Naming::Gguf.tensors(family, part, 0, "weight");
+        names.into_iter().find(|name| file.contains(name))
+    };
+    if family.shares_norm && there(Part::FeedForwardNorm).is_some() {
+        config.parallel = false;
+    }
+    match there(Part::QueryNorm).or_else(|| there(Part::KeyNorm)) {
+        Some(tensor) if family.head_norms == HeadNorms::None => Err(ModelError::HeadNorms {
+            family: family.name,
+            tensor,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The long rope of a GGUF file: divisors as tensors, the rest as metadata.

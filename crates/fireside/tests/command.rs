@@ -35,9 +35,18 @@ impl Scratch {
 
     /// A copy of the tiny checkpoint.
     fn checkpoint() -> Self {
+        Self::copy(&tiny())
+    }
+
+    /// A copy of a family's checkpoint.
+    fn family(name: &str) -> Self {
+        Self::copy(&Path::new("../../tests/fixtures/families").join(name))
+    }
+
+    fn copy(folder: &Path) -> Self {
         let scratch = Self::new();
         for name in ["config.json", "model.safetensors", "tokenizer.json"] {
-            fs::copy(tiny().join(name), scratch.0.join(name)).unwrap();
+            fs::copy(folder.join(name), scratch.0.join(name)).unwrap();
         }
         scratch
     }
@@ -281,6 +290,50 @@ fn checkpoints_that_do_not_fit_together_name_what_is_wrong() {
 
     scratch.file("model.safetensors", []);
     refuses(&scratch.0, "config.json");
+}
+
+#[test]
+fn stablelm_files_that_contradict_themselves_name_the_field_or_tensor() {
+    let own = "\"use_parallel_residual\": true";
+    let scratch = Scratch::family("stablelm-parallel");
+    let other = format!("{own}, \"qk_layernorm\": true");
+    refuses(
+        scratch.edit("config.json", own, &other),
+        "qk_layernorm is true, it must be false",
+    );
+
+    let scratch = Scratch::family("stablelm-parallel");
+    let other = own.replace("true", "\"yes\"");
+    refuses(
+        scratch.edit("config.json", own, &other),
+        "use_parallel_residual is \"yes\", it must be true or false",
+    );
+
+    // Its layers have one norm.
+    let scratch = Scratch::family("stablelm-parallel");
+    let other = own.replace("true", "false");
+    refuses(
+        scratch.edit("config.json", own, &other),
+        "model.layers.0.post_attention_layernorm.weight",
+    );
+
+    let scratch = Scratch::family("stablelm");
+    let own = "\"partial_rotary_factor\": 0.25";
+    let other = own.replace("0.25", "1.25");
+    refuses(
+        scratch.edit("config.json", own, &other),
+        "20 rotary dimensions do not fit a head of 16",
+    );
+
+    let own = Path::new("../../tests/fixtures/families/stablelm/model.gguf");
+    let mut bytes = fs::read(own).unwrap();
+    let name = b"blk.0.attn_output.weight";
+    let at = bytes.windows(name.len()).position(|w| w == name).unwrap();
+    bytes[at..at + name.len()].copy_from_slice(b"blk.0.attn_q_norm.weight");
+    refuses(
+        &scratch.file("normed.gguf", bytes),
+        "tensor \"blk.0.attn_q_norm.weight\" norms heads, which is not supported in stablelm models",
+    );
 }
 
 #[test]

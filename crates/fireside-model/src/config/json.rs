@@ -183,6 +183,7 @@ impl DecoderConfig {
         };
         for (field, usual) in [
             ("use_bidirectional_attention", false),
+            ("qk_layernorm", false),
             ("scale_attn_by_inverse_layer_idx", false),
             ("scale_attn_weights", true),
         ] {
@@ -664,6 +665,14 @@ mod tests {
             (
                 json!({ "use_bidirectional_attention": true }),
                 "use_bidirectional_attention",
+            ),
+            (
+                json!({ "model_type": "stablelm", "qk_layernorm": true }),
+                "qk_layernorm",
+            ),
+            (
+                json!({ "model_type": "stablelm", "use_parallel_residual": 1 }),
+                "use_parallel_residual",
             ),
             (
                 json!({ "model_type": "olmo2", "residual_multiplier": 0.5 }),

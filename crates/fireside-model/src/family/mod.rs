@@ -22,6 +22,7 @@ mod qwen2;
 mod qwen3;
 mod qwen3_moe;
 mod smollm3;
+mod stablelm;
 mod starcoder2;
 
 use fireside_kernels::params::Activation;
@@ -54,6 +55,9 @@ pub struct Family {
     pub gated: bool,
     /// Attention and feed-forward layer see the same, and both are added, where the file does not say.
     pub parallel: bool,
+    /// Where they see the same, it went through one norm. GGUF files tell it by the norm that they leave out:
+    /// converters call every model parallel whose config.json does not say.
+    pub shares_norm: bool,
     /// Norms are layer norms, with biases.
     pub layer_norms: bool,
     /// What is added to a norm's mean square where the file does not say.
@@ -161,6 +165,7 @@ impl Family {
         fused_gate: false,
         gated: true,
         parallel: false,
+        shares_norm: false,
         layer_norms: false,
         eps: 1e-6,
         widens: None,
@@ -207,6 +212,7 @@ pub const FAMILIES: &[Family] = &[
     olmo2::FAMILY,
     olmoe::FAMILY,
     starcoder2::FAMILY,
+    stablelm::FAMILY,
     gpt_neox::FAMILY,
     gpt2::FAMILY,
     bert::FAMILY,
