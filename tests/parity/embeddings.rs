@@ -4,6 +4,10 @@
 use std::path::PathBuf;
 
 use fireside::{DeviceChoice, EmbedParams, Error, FeatureExtraction, Loading, Pipeline, Task};
+use fireside_engine::{EmbedEngine, Embedder};
+use fireside_model::device::ComputeDevice;
+use fireside_model::path::OpenModel;
+use fireside_model::{Embedding, Pooling};
 use fireside_tests::{fixture, gpu, minilm, skip};
 use serde::Deserialize;
 
@@ -66,10 +70,13 @@ fn hidden_states_and_embeddings_are_those_of_transformers() {
             // All texts as one batch: what stands beside a text must not matter.
             let features = extraction.features(&expected.texts, &params);
             let features = pollster::block_on(features).unwrap();
+            assert_eq!(features.len(), expected.texts.len());
+            assert_eq!(expected.states.len(), 3);
             for (own, tokens) in features.iter().zip(&expected.tokens) {
                 assert_eq!(&own.token_ids, tokens, "{name}");
             }
             for (own, wanted) in features.iter().zip(&expected.states) {
+                assert_eq!(own.states.len(), wanted.len());
                 for (token, (own, wanted)) in own.states.iter().zip(wanted).enumerate() {
                     let off = largest(own, wanted);
                     assert!(off < tolerance, "{name}, {device:?}, token {token}: {off}");
@@ -102,27 +109,68 @@ fn an_embedding_does_not_depend_on_who_shares_its_step() {
 }
 
 #[test]
-fn many_texts_and_long_ones_take_several_steps() {
-    let folder = fixture("embeddings").join("qwen3-last");
-    let mut extraction = load(folder, DeviceChoice::Cpu);
+fn many_texts_take_several_steps() {
     let params = EmbedParams::default();
-    let long = "fire ".repeat(900);
-    let texts: Vec<&str> = [&long[..], "snow"]
-        .into_iter()
-        .chain(["wolf"; 150])
-        .collect();
-    let refused = pollster::block_on(extraction.embed(&texts, &params)).unwrap_err();
-    assert!(
-        refused
-            .to_string()
-            .contains("901 tokens exceeds the context of 64")
-    );
     let folder = fixture("embeddings").join("bert-mean");
     let mut extraction = load(folder, DeviceChoice::Cpu);
     let texts = vec!["wolf"; 150];
     let all = pollster::block_on(extraction.embed(&texts, &params)).unwrap();
     assert!(all.iter().all(|one| one == &all[0]));
     assert_eq!(all.len(), 150);
+}
+
+#[test]
+fn a_decoders_long_text_takes_steps_of_its_own() {
+    let files = fixture("embeddings").join("qwen3-last");
+    let open = OpenModel::open(&files).unwrap();
+    let loaded = open.load(ComputeDevice::cpu(), &mut |_, _| {}).unwrap();
+    let embedding = Embedding {
+        max_tokens: None,
+        pooling: Pooling::Mean,
+        ..loaded.embedding.unwrap()
+    };
+    let tokens: Vec<u32> = (0..700).map(|at| 4 + at * 7 % 100).collect();
+    let tokenizer = loaded.text.tokenizer;
+    let mut embedder = Embedder::new(loaded.model, tokenizer, embedding, None).unwrap();
+    assert!(embedder.texts().limits().step_tokens < tokens.len());
+    let whole = pollster::block_on(embedder.states(&[&tokens])).unwrap();
+    assert_eq!(whole[0].len(), tokens.len());
+    // A token sees only those before it: the states of a beginning are those of the whole.
+    let begin = pollster::block_on(embedder.states(&[&tokens[..300]])).unwrap();
+    for (long, short) in whole[0].iter().zip(&begin[0]) {
+        assert!(largest(long, short) < 1e-4);
+    }
+    // The last ones, computed behind another cut.
+    let wanted = 700 - 512;
+    let last = pollster::block_on(embedder.embed(&[&tokens])).unwrap();
+    let mean = fireside_model::embedding::mean(whole[0].iter().map(Vec::as_slice));
+    assert!(wanted > 0 && largest(last[0].as_ref().unwrap(), &mean) < 1e-5);
+}
+
+#[test]
+fn requests_share_steps_and_can_leave() {
+    let folder = fixture("embeddings").join("bert-mean");
+    let expected = expected(folder.join("expected.json"));
+    let mut engine = EmbedEngine::new(load(folder, DeviceChoice::Cpu).into_embedder());
+    let first = engine.submit(expected.tokens.clone()).unwrap();
+    let many = vec![expected.tokens[0].clone(); 150];
+    let second = engine.submit(many).unwrap();
+    let third = engine.submit(vec![expected.tokens[1].clone()]).unwrap();
+    assert!(engine.submit(vec![vec![]]).is_err());
+    assert_eq!(engine.waiting(), expected.tokens.len() + 151);
+    let mut ended = pollster::block_on(engine.step()).unwrap();
+    assert_eq!(ended.len(), 1, "the first fits a step, the second does not");
+    assert_eq!(ended[0].request, first);
+    engine.cancel(second);
+    while engine.has_work() {
+        ended.extend(pollster::block_on(engine.step()).unwrap());
+    }
+    assert_eq!(ended.len(), 2);
+    assert_eq!(ended[1].request, third);
+    let alone = ended.remove(1).states.unwrap().remove(0);
+    let among = ended.remove(0).states.unwrap().remove(1);
+    assert!(largest(&alone, &among) < 1e-6);
+    assert_eq!(engine.steps(), 2);
 }
 
 #[test]

@@ -204,8 +204,9 @@ impl Recorder {
         // SAFETY: the source is one of fireside-shaders' own, whose loops end, and whose indices stay
         // inside the buffers that the operations pass with it as long as the step buffer's words
         // (tokens, slots, block tables) are in range, which fireside-model's Plan checks before every
-        // step; experts' ids are written by a kernel and checked by those that read them. The tests of the operations run every kernel over a table of awkward shapes with
-        // these checks off, here and through Burn.
+        // step; experts' ids are written by a kernel and checked by those that read them. The tests of
+        // the operations run every kernel over a table of awkward shapes with these checks off, here and
+        // through Burn.
         let module = unsafe {
             self.0.device.create_shader_module_trusted(
                 wgpu::ShaderModuleDescriptor {

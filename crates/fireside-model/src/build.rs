@@ -280,7 +280,11 @@ impl Builder<'_> {
 
     /// The gains of a norm.
     fn gains(&self, part: Part, layer: usize, width: usize) -> Result<Vec<f32>, ModelError> {
-        let name = self.name(part, layer, "weight");
+        let mut name = self.name(part, layer, "weight");
+        // BERT's first files have a name of their own for a norm's gain, and for its bias.
+        if !self.source.contains(&name) && self.source.contains(&self.name(part, layer, "gamma")) {
+            name = self.name(part, layer, "gamma");
+        }
         expect(self.source.get(&name)?, &[width])?;
         let mut gains = self.source.read_f32(&name)?;
         if self.naming == Naming::HuggingFace && self.config.family.gains_less_one {
@@ -380,7 +384,11 @@ impl Builder<'_> {
         let mut gain = self.gains(part, layer, width)?;
         gain.iter_mut().for_each(|gain| *gain *= scale);
         let bias = if self.config.family.layer_norms {
-            let name = self.name(part, layer, "bias");
+            let mut name = self.name(part, layer, "bias");
+            if !self.source.contains(&name) && self.source.contains(&self.name(part, layer, "beta"))
+            {
+                name = self.name(part, layer, "beta");
+            }
             expect(self.source.get(&name)?, &[width])?;
             let mut bias = self.source.read_f32(&name)?;
             bias.iter_mut().for_each(|bias| *bias *= scale);

@@ -121,10 +121,12 @@ impl Embedding {
             ..Self::of_encoder()
         };
         let modules = json(modules_name, modules)?;
+        let mut pools = false;
         let types = modules.as_array().into_iter().flatten();
         for module in types.filter_map(|module| module.get("type").and_then(Value::as_str)) {
             match module.rsplit('.').next().unwrap_or(module) {
-                "Transformer" | "Pooling" => {}
+                "Transformer" => {}
+                "Pooling" => pools = true,
                 "Normalize" => own.normalize = true,
                 other => {
                     return Err(ModelError::ConfigField {
@@ -135,8 +137,22 @@ impl Embedding {
                 }
             }
         }
-        if let Some(pooling) = &files.pooling {
-            own.pooling = pooling_of(&json(pooling_name, pooling)?)?;
+        let mut includes_prompts = true;
+        match &files.pooling {
+            Some(pooling) => {
+                let pooling = json(pooling_name, pooling)?;
+                own.pooling = pooling_of(&pooling)?;
+                includes_prompts = pooling.get("include_prompt") != Some(&Value::Bool(false));
+            }
+            None if pools => {
+                return Err(ModelError::Json {
+                    file: pooling_name,
+                    reason: format!(
+                        "{modules_name} names a Pooling module, and the file is missing"
+                    ),
+                });
+            }
+            None => {}
         }
         if let Some(transformer) = &files.transformer {
             let most = json(transformer_name, transformer)?;
@@ -153,6 +169,20 @@ impl Embedding {
             }
             let usual = config.get("default_prompt_name").and_then(Value::as_str);
             own.default_prompt = usual.map(str::to_owned);
+            if let Some(usual) = usual.filter(|usual| !own.prompts.contains_key(*usual)) {
+                return Err(ModelError::ConfigField {
+                    field: format!("default_prompt_name in {prompts_name}"),
+                    found: usual.chars().take(60).collect(),
+                    wanted: "one of its prompts",
+                });
+            }
+        }
+        if !includes_prompts && own.prompts.values().any(|prompt| !prompt.is_empty()) {
+            return Err(ModelError::ConfigField {
+                field: format!("include_prompt in {pooling_name}"),
+                found: "false".into(),
+                wanted: "true, for a model with prompts",
+            });
         }
         Ok(Some(own))
     }
@@ -259,6 +289,26 @@ mod tests {
         let two = r#"{"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true}"#;
         assert!(message(&files(MODULES, two)).contains("cls_token and max_tokens"));
         assert!(message(&files("[", "{}")).contains("modules.json"));
+    }
+
+    #[test]
+    fn files_that_contradict_each_other_are_named() {
+        let message =
+            |files: &EmbeddingFiles| Embedding::from_files(files).unwrap_err().to_string();
+        let without = EmbeddingFiles {
+            pooling: None,
+            ..files(MODULES, "")
+        };
+        assert!(message(&without).contains("1_Pooling/config.json"));
+        let mean = r#"{"pooling_mode": "mean", "include_prompt": false}"#;
+        let prompts = |text: &str| EmbeddingFiles {
+            prompts: Some(text.into()),
+            ..files(MODULES, mean)
+        };
+        let unknown = prompts(r#"{"prompts": {}, "default_prompt_name": "query"}"#);
+        assert!(message(&unknown).contains("default_prompt_name"));
+        let left_out = prompts(r#"{"prompts": {"query": "q: "}}"#);
+        assert!(message(&left_out).contains("include_prompt"));
     }
 
     #[test]

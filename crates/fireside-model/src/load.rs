@@ -120,7 +120,6 @@ pub fn describe_gguf<S: ByteSource>(file: &WeightFile<S>) -> Result<Description,
         None => None,
     };
     check_vocabulary(&tokenizer, &config)?;
-    let encoder = config.family.encoder;
     Ok(Description {
         config,
         text: TextSide {
@@ -129,7 +128,7 @@ pub fn describe_gguf<S: ByteSource>(file: &WeightFile<S>) -> Result<Description,
             generation_config: Value::Object(serde_json::Map::new()),
         },
         packing: None,
-        embedding: encoder.then(Embedding::of_encoder),
+        embedding: None,
         quantize: None,
     })
 }
@@ -144,8 +143,8 @@ fn take_norms<S: ByteSource>(
         let names = Naming::Gguf.tensors(family, part, 0, "weight");
         names.into_iter().find(|name| file.contains(name))
     };
-    if family.shares_norm && there(Part::FeedForwardNorm).is_some() {
-        config.parallel = false;
+    if family.shares_norm {
+        config.parallel = there(Part::FeedForwardNorm).is_none();
     }
     match there(Part::QueryNorm).or_else(|| there(Part::KeyNorm)) {
         Some(tensor) if family.head_norms == HeadNorms::None => Err(ModelError::HeadNorms {
@@ -311,6 +310,9 @@ pub fn load(
         embedding,
         quantize,
     } = description;
+    // A model that makes embeddings has no use for a head, and its files need have none.
+    let mut config = config;
+    config.tied |= embedding.is_some();
     let packed = match &packing {
         Some(scheme) => Some(Packed::new(source, scheme)?),
         None => None,

@@ -135,7 +135,12 @@ impl Model {
             return Ok(Vec::new());
         };
         let [_, stride] = hidden.dims();
-        let values = read_floats(hidden).await?;
+        let mut values = read_floats(hidden).await?;
+        // The final norm has the divisor of logits in its gain.
+        let divisor = self.config.scales.logits;
+        if divisor != 1.0 {
+            values.iter_mut().for_each(|value| *value *= divisor);
+        }
         let row = |row: usize| values[row * stride..][..self.config.hidden].to_vec();
         if self.config.family.encoder {
             let wanted = &plan.words[plan.shape.rows_at..][..plan.shape.rows];

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fireside_engine::{EmbedParams, EmbedTexts, Error as EngineError};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::ApiError;
 use crate::fields::Fields;
@@ -44,7 +44,10 @@ impl EmbeddingsRequest {
     ///
     /// As for [`from_json`](Self::from_json).
     pub fn from_tei_json(body: &[u8]) -> Result<Self, ApiError> {
-        Self::read(body, "inputs")
+        let mut own = Self::read(body, "inputs")?;
+        // There they have the length 1 unless the client says otherwise, whatever the model's files say.
+        own.params.normalize.get_or_insert(true);
+        Ok(own)
     }
 
     fn read(body: &[u8], field: &'static str) -> Result<Self, ApiError> {
@@ -63,6 +66,17 @@ impl EmbeddingsRequest {
             prompt_name: fields.text("prompt_name")?,
         };
         let model = fields.text("model")?;
+        if let Some(way) = fields.text("truncation_direction")?
+            && !way.eq_ignore_ascii_case("right")
+        {
+            let shown: String = way.chars().take(60).collect();
+            return Err(ApiError::invalid(
+                "truncation_direction",
+                format!(
+                    "truncation_direction is {shown:?}; expected right, as texts are cut at their ends"
+                ),
+            ));
+        }
         // It says who asks, which nothing depends on.
         fields.text("user")?;
         let input = fields.take(field).ok_or_else(|| {
@@ -78,6 +92,11 @@ impl EmbeddingsRequest {
         })
     }
 
+    /// What the texts' field is called.
+    pub fn field(&self) -> &'static str {
+        self.field
+    }
+
     /// The tokens of each text.
     ///
     /// # Errors
@@ -89,15 +108,21 @@ impl EmbeddingsRequest {
         let tokens = |(place, input): (usize, &Prompt)| {
             let refuse = |message: String| Err(ApiError::invalid(field, message));
             let too_long = |count: usize| {
-                refuse(format!(
+                let message = format!(
                     "{field}[{place}] has {count} tokens; expected at most {most}, or truncate"
-                ))
+                );
+                Err(ApiError::invalid(field, message).with_code("context_length_exceeded"))
             };
             let ids = match input {
                 Prompt::Text(text) => match texts.tokens(text, &self.params) {
                     Err(EngineError::PromptTooLong { prompt, .. }) => return too_long(prompt),
                     other => other?,
                 },
+                Prompt::Tokens(_) if self.params.prompt_name.is_some() => {
+                    return refuse(format!(
+                        "{field}[{place}] is token ids; expected text, for prompt_name to stand before"
+                    ));
+                }
                 Prompt::Tokens(ids) => {
                     texts.check(&self.params)?;
                     let mut ids = ids.clone();
@@ -137,17 +162,23 @@ impl EmbeddingsRequest {
         texts: &EmbedTexts,
         pooled: Vec<Vec<f32>>,
         tokens: usize,
-    ) -> Result<Value, ApiError> {
-        let objects = self.vectors(texts, pooled)?.into_iter().enumerate();
-        let objects = objects.map(
-            |(index, vector)| json!({ "object": "embedding", "index": index, "embedding": vector }),
-        );
-        Ok(json!({
-            "object": "list",
-            "data": objects.collect::<Vec<_>>(),
-            "model": model,
-            "usage": { "prompt_tokens": tokens, "total_tokens": tokens },
-        }))
+    ) -> Result<EmbeddingsReply, ApiError> {
+        let vectors = self.vectors(texts, pooled)?.into_iter().enumerate();
+        Ok(EmbeddingsReply {
+            object: "list",
+            data: vectors
+                .map(|(index, embedding)| Embedding {
+                    object: "embedding",
+                    index,
+                    embedding,
+                })
+                .collect(),
+            model: model.to_owned(),
+            usage: Usage {
+                prompt_tokens: tokens,
+                total_tokens: tokens,
+            },
+        })
     }
 
     /// Text Embeddings Inference's whole reply: a list of embeddings.
@@ -155,22 +186,53 @@ impl EmbeddingsRequest {
     /// # Errors
     ///
     /// Parameters that the model does not have.
-    pub fn tei_reply(&self, texts: &EmbedTexts, pooled: Vec<Vec<f32>>) -> Result<Value, ApiError> {
-        Ok(Value::Array(self.vectors(texts, pooled)?))
-    }
-
-    /// The embeddings, each a list of numbers or base64.
-    fn vectors(&self, texts: &EmbedTexts, pooled: Vec<Vec<f32>>) -> Result<Vec<Value>, ApiError> {
-        let value = |pooled| {
-            let vector = texts.vector(pooled, &self.params)?;
-            if self.base64 {
-                let bytes: Vec<u8> = vector.iter().flat_map(|v| v.to_le_bytes()).collect();
-                return Ok(STANDARD.encode(bytes).into());
+    pub fn vectors(
+        &self,
+        texts: &EmbedTexts,
+        pooled: Vec<Vec<f32>>,
+    ) -> Result<Vec<Vector>, ApiError> {
+        let vector = |pooled| {
+            let floats = texts.vector(pooled, &self.params)?;
+            if !self.base64 {
+                return Ok(Vector::Floats(floats));
             }
-            Ok(Value::from(vector))
+            let bytes: Vec<u8> = floats.iter().flat_map(|v| v.to_le_bytes()).collect();
+            Ok(Vector::Base64(STANDARD.encode(bytes)))
         };
-        pooled.into_iter().map(value).collect()
+        pooled.into_iter().map(vector).collect()
     }
+}
+
+/// A list of numbers, or base64.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Vector {
+    /// Numbers.
+    Floats(Vec<f32>),
+    /// Base64 of their little-endian bytes.
+    Base64(String),
+}
+
+/// OpenAI's reply with embeddings.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EmbeddingsReply {
+    object: &'static str,
+    data: Vec<Embedding>,
+    model: String,
+    usage: Usage,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Embedding {
+    object: &'static str,
+    index: usize,
+    embedding: Vector,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Usage {
+    prompt_tokens: usize,
+    total_tokens: usize,
 }
 
 #[cfg(test)]
@@ -198,6 +260,15 @@ mod tests {
     }
 
     #[test]
+    fn text_embeddings_inference_norms_unless_told_otherwise() {
+        let read = |json: &str| EmbeddingsRequest::from_tei_json(json.as_bytes()).unwrap();
+        let plain = read(r#"{"inputs": "a", "truncation_direction": "Right"}"#);
+        assert_eq!(plain.params.normalize, Some(true));
+        let raw = read(r#"{"inputs": "a", "normalize": false}"#);
+        assert_eq!(raw.params.normalize, Some(false));
+    }
+
+    #[test]
     fn what_means_nothing_is_refused_by_name() {
         for (json, param) in [
             ("{}", "input"),
@@ -209,6 +280,10 @@ mod tests {
             ),
             (r#"{"input": "a", "dimensions": 0}"#, "dimensions"),
             (r#"{"input": "a", "user": 1}"#, "user"),
+            (
+                r#"{"input": "a", "truncation_direction": "left"}"#,
+                "truncation_direction",
+            ),
         ] {
             let error = read(json).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(param), "{json}");

@@ -28,7 +28,7 @@ mod sampling;
 
 pub use chat::ChatRequest;
 pub use completion::CompletionRequest;
-pub use embeddings::{EmbeddingsRequest, MAX_INPUTS};
+pub use embeddings::{EmbeddingsReply, EmbeddingsRequest, MAX_INPUTS, Vector};
 pub use error::{ApiError, ErrorKind};
 pub use prompt::Prompt;
 pub use reply::{Reply, ReplyKind};

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time;
 
 use crate::Options;
-use crate::embed_worker::EmbedJob;
+use crate::embed_worker::{EmbedJob, Embedded};
 use crate::http::error::Names;
 use crate::trace::Generation;
 use crate::worker::{EmbedFacts, Facts, Job, Shared, Update};
@@ -203,14 +203,14 @@ impl App {
         let too_long = |param: &str, message: String| {
             ApiError::invalid(param, message).with_code("context_length_exceeded")
         };
-        if requests.len() > self.options.max_client_batch_size {
+        if requests.len() > self.options.prompts_at_once() {
             return Err(ApiError::invalid(
                 names.prompt,
                 format!(
                     "{} has {} entries; expected at most {}",
                     names.prompt,
                     requests.len(),
-                    self.options.max_client_batch_size
+                    self.options.prompts_at_once()
                 ),
             ));
         }
@@ -334,7 +334,7 @@ impl App {
         &self,
         texts: Vec<Vec<u32>>,
         entry: Entry,
-    ) -> Result<Vec<Vec<f32>>, ApiError> {
+    ) -> Result<Embedded, ApiError> {
         let (reply, outcome) = oneshot::channel();
         let job = EmbedJob {
             texts,
@@ -348,7 +348,13 @@ impl App {
         self.embed_jobs()?.try_send(job).map_err(|_| ended())?;
         let deadline = time::Instant::from_std(entry.arrived + self.options.request_timeout);
         match time::timeout_at(deadline, outcome).await {
-            Ok(Ok(outcome)) => outcome,
+            Ok(Ok(outcome)) => outcome.map_err(|mut error| {
+                if error.kind == ErrorKind::Overloaded {
+                    self.shared.metrics.rejected("queue_full");
+                    error.retry_after = Some(self.queue_lasts());
+                }
+                error
+            }),
             Ok(Err(_)) => Err(ended()),
             Err(_) => Err(self.too_slow()),
         }

@@ -6,12 +6,16 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use fireside_engine::{
-    EmbedEngine, Embedder, Error as EngineError, ExecutorError, Pooled, RequestId,
+    EmbedEngine, Embedder, EngineStats, Error as EngineError, ExecutorError, Pooled, RequestId,
 };
+use fireside_model::BLOCK;
 use fireside_openai::{ApiError, ErrorKind};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::worker::{EmbedFacts, REBUILDS, Shared, load_or_tell};
+
+/// How many steps' tokens may wait: beyond them a client is told to come again.
+const QUEUED_STEPS: usize = 256;
 
 /// What loading a model for embeddings gives.
 #[derive(Debug)]
@@ -27,13 +31,22 @@ pub struct LoadedEmbedder {
 pub(crate) struct EmbedJob {
     /// The tokens of each; none is empty or too long.
     pub(crate) texts: Vec<Vec<u32>>,
-    /// Gets their pooled hidden states. A job whose reader is gone is dropped before its next step.
-    pub(crate) reply: oneshot::Sender<Result<Vec<Vec<f32>>, ApiError>>,
+    /// A job whose reader is gone is dropped before its next step.
+    pub(crate) reply: oneshot::Sender<Result<Embedded, ApiError>>,
     /// Its place among the requests that may be under way.
     pub(crate) permit: OwnedSemaphorePermit,
     /// The id that logs show.
     pub(crate) id: Arc<str>,
     pub(crate) arrived: Instant,
+}
+
+/// What comes of a job.
+#[derive(Debug)]
+pub(crate) struct Embedded {
+    /// The pooled hidden states of each text.
+    pub(crate) pooled: Vec<Vec<f32>>,
+    /// The job's place, which is free once its answer is written.
+    pub(crate) permit: OwnedSemaphorePermit,
 }
 
 /// Loads, serves and, after a loss of the device, loads again, until no handler is left.
@@ -63,11 +76,15 @@ pub(crate) fn run(
             open: BTreeMap::new(),
             shared,
         };
-        let Err(reason) = worker.serve(&mut jobs) else {
+        // What panics between steps is as good as a lost device.
+        let served = catch_unwind(AssertUnwindSafe(|| worker.serve(&mut jobs)));
+        let Err(reason) = served.unwrap_or_else(|_| Err("the engine's thread panicked".into()))
+        else {
             return;
         };
         shared.status.loading();
-        losses = if worker.engine.steps() > 1 {
+        shared.metrics.gauges(&EngineStats::default(), BLOCK);
+        losses = if worker.engine.steps() > 0 {
             1
         } else {
             losses + 1
@@ -98,15 +115,14 @@ struct Worker<'a> {
 
 /// A job in the engine.
 struct Open {
-    reply: oneshot::Sender<Result<Vec<Vec<f32>>, ApiError>>,
+    reply: oneshot::Sender<Result<Embedded, ApiError>>,
     texts: usize,
     tokens: usize,
     id: Arc<str>,
     arrived: Instant,
     /// When it was first part of a step.
     began: Option<Instant>,
-    /// Freed with the job, however it ends.
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 impl Worker<'_> {
@@ -123,14 +139,36 @@ impl Worker<'_> {
                 self.take(job);
             }
             self.drop_abandoned();
+            self.gauge();
             if self.engine.has_work() {
                 self.step()?;
             }
+            self.gauge();
         }
+    }
+
+    /// Tells how many texts wait and run, as sequences do elsewhere.
+    fn gauge(&self) {
+        let stats = EngineStats {
+            waiting: self.engine.waiting(),
+            waiting_tokens: self.engine.waiting_tokens(),
+            ..EngineStats::default()
+        };
+        self.shared.metrics.gauges(&stats, BLOCK);
     }
 
     fn take(&mut self, job: EmbedJob) {
         let (texts, tokens) = (job.texts.len(), job.texts.iter().map(Vec::len).sum());
+        let waiting = self.engine.waiting_tokens();
+        let most = QUEUED_STEPS * self.engine.texts().limits().step_tokens;
+        if waiting > 0 && waiting + tokens > most {
+            let error = EngineError::TokenQueueFull {
+                waiting,
+                wanted: tokens,
+                limit: most,
+            };
+            return drop(job.reply.send(Err(error.into())));
+        }
         match self.engine.submit(job.texts) {
             Ok(id) => {
                 let open = Open {
@@ -140,7 +178,7 @@ impl Worker<'_> {
                     id: job.id,
                     arrived: job.arrived,
                     began: None,
-                    _permit: job.permit,
+                    permit: job.permit,
                 };
                 self.open.insert(id, open);
             }
@@ -215,7 +253,12 @@ impl Worker<'_> {
                 );
                 let whole = open.arrived.elapsed();
                 self.shared.metrics.embedded(open.tokens, queued, whole);
-                let _ = open.reply.send(Ok(states));
+                let permit = open.permit;
+                let embedded = states.map(|pooled| Embedded { pooled, permit });
+                let _ = open.reply.send(embedded.map_err(|error| {
+                    self.shared.metrics.failed("generation");
+                    error.into()
+                }));
             }
         }
         Ok(())

@@ -111,7 +111,7 @@ impl Server {
     ) -> io::Result<Self> {
         let sizes = [
             ("max_concurrent_requests", options.max_concurrent_requests),
-            ("max_client_batch_size", options.max_client_batch_size),
+            ("max_client_batch_size", options.prompts_at_once()),
             ("reader_lag", options.reader_lag),
         ];
         if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {

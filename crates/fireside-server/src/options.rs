@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fireside_openai::MAX_INPUTS;
+
 use crate::Tls;
 
 /// The settings of a server, besides those of its engine.
@@ -19,8 +21,8 @@ pub struct Options {
     /// Most tokens of prompt and answer; the model's context or the KV cache by default, whichever
     /// is smaller.
     pub max_total_tokens: Option<usize>,
-    /// Most prompts in one request.
-    pub max_client_batch_size: usize,
+    /// Most prompts in one request: 32 by default, or of texts to embed as many as OpenAI takes.
+    pub max_client_batch_size: Option<usize>,
     /// Most bytes of a body.
     pub payload_limit: usize,
     /// Most bytes of all bodies that are being read; as many as 32 of the largest by default. More are
@@ -60,6 +62,9 @@ const ANY: [&str; 2] = ["tgi", "dummy"];
 /// The largest bodies that may be read at once, where nothing else is set.
 const BODIES: usize = 32;
 
+/// Most prompts in one request, where nothing else is set.
+const PROMPTS: usize = 32;
+
 impl Options {
     /// The defaults, for a model of this name.
     pub fn new(model: impl Into<String>) -> Self {
@@ -69,7 +74,7 @@ impl Options {
             max_concurrent_requests: 128,
             max_input_tokens: None,
             max_total_tokens: None,
-            max_client_batch_size: 32,
+            max_client_batch_size: None,
             payload_limit: 2_000_000,
             payload_total_limit: None,
             request_timeout: Duration::from_secs(600),
@@ -90,6 +95,16 @@ impl Options {
     pub(crate) fn payload_total_limit(&self) -> usize {
         let most = self.payload_total_limit;
         most.unwrap_or_else(|| self.payload_limit.saturating_mul(BODIES))
+    }
+
+    /// Most prompts in one request.
+    pub(crate) fn prompts_at_once(&self) -> usize {
+        self.max_client_batch_size.unwrap_or(PROMPTS)
+    }
+
+    /// Most texts to embed in one request.
+    pub(crate) fn texts_at_once(&self) -> usize {
+        self.max_client_batch_size.unwrap_or(MAX_INPUTS)
     }
 
     /// Whether a client that gives this name means the model.

@@ -349,7 +349,8 @@ impl WebEngine {
         let tokenizer = text.tokenizer;
         let mut embeds = None;
         let core = if let Some(embedding) = embedding {
-            let embedder = Embedder::new(model, tokenizer.clone(), embedding, asked)
+            let context = asked.unwrap_or(DEFAULT_CONTEXT);
+            let embedder = Embedder::new(model, tokenizer.clone(), embedding, Some(context))
                 .map_err(|error| model_failure(&error))?;
             let texts = embedder.texts().clone();
             let limits = texts.limits();
@@ -568,12 +569,12 @@ impl WebEngine {
             else {
                 continue;
             };
-            out.push(
-                match request.reply(&self.model, texts, pooled.states, tokens) {
-                    Ok(whole) => json!({ "request": number, "done": whole }),
-                    Err(error) => json!({ "request": number, "error": error.body()["error"] }),
-                },
-            );
+            let states = pooled.states.map_err(ApiError::from);
+            let reply = states.and_then(|states| request.reply(&self.model, texts, states, tokens));
+            out.push(match reply {
+                Ok(whole) => json!({ "request": number, "done": whole }),
+                Err(error) => json!({ "request": number, "error": error.body()["error"] }),
+            });
         }
         Ok(())
     }

@@ -143,7 +143,7 @@ impl Loading {
     pub async fn text_generation(self) -> Result<TextGeneration, Error> {
         let open = self.open()?;
         let config = &open.description.config;
-        if config.family.encoder {
+        if open.description.embedding.is_some() {
             return Err(Error::WrongModel {
                 model: self.model,
                 makes: "embeddings",

@@ -6,7 +6,7 @@
 
 use fireside_model::embedding::mean;
 use fireside_model::step::{Chunk, RowSelection, Step};
-use fireside_model::{Embedding, KvCache, KvDtype, Model, ModelError};
+use fireside_model::{BLOCK, Embedding, KvCache, KvDtype, Model, ModelError};
 use fireside_tokenizer::Tokenizer;
 
 use super::EmbedTexts;
@@ -19,6 +19,12 @@ const STEP_TOKENS: usize = 512;
 
 /// Most tokens of a text where the model has room for more: what attention may cost.
 const MAX_TOKENS: usize = 8192;
+
+/// Most bytes of the KV cache, which bounds the tokens of a text too.
+const CACHE_BYTES: u64 = 1 << 30;
+
+/// Blocks of a step of short texts, which take one each.
+const STEP_BLOCKS: usize = 64;
 
 /// The fixed sizes of an embedder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,20 +60,21 @@ impl Embedder {
         context: Option<usize>,
     ) -> Result<Self, ModelError> {
         let config = model.config();
-        let asked = [embedding.max_tokens, context].into_iter().flatten();
-        let max_tokens = asked
-            .fold(config.context.min(MAX_TOKENS), usize::min)
-            .max(1);
         let encoder = config.family.encoder;
+        // Where texts are short an encoder's cache is small, and nothing is saved by halving it.
+        let kv = if encoder { KvDtype::F32 } else { KvDtype::F16 };
+        let fitting = CACHE_BYTES / KvCache::block_bytes(config, kv).max(1);
+        let fitting = usize::try_from(fitting).unwrap_or(usize::MAX).max(1);
+        let most = MAX_TOKENS.min(fitting.saturating_mul(BLOCK));
+        let asked = [embedding.max_tokens, context].into_iter().flatten();
+        let max_tokens = asked.fold(config.context.min(most), usize::min).max(1);
         let step_tokens = if encoder {
             STEP_TOKENS.max(max_tokens)
         } else {
             STEP_TOKENS
         };
         // A step of single tokens would want a block for each; it gets fewer texts instead.
-        let blocks = blocks_for(step_tokens.max(max_tokens)) * 2;
-        // An encoder's cache lives for a step and is small; nothing is saved by halving it.
-        let kv = if encoder { KvDtype::F32 } else { KvDtype::F16 };
+        let blocks = blocks_for(max_tokens).max(STEP_BLOCKS.min(fitting));
         let cache = model.cache(blocks, kv)?;
         let limits = EmbedLimits {
             vocab: config.vocab,
@@ -134,15 +141,15 @@ impl Embedder {
         )
     }
 
-    /// The pooled hidden states of texts, in their order.
+    /// The pooled hidden states of texts, in their order; an error for a text whose states are no numbers.
     ///
     /// # Errors
     ///
     /// A text that [`check`](Self::check) refuses, before anything runs; a failing device.
-    pub async fn embed(&mut self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
+    pub async fn embed(&mut self, texts: &[&[u32]]) -> Result<Vec<Result<Vec<f32>, Error>>, Error> {
         let pooling = self.texts.embedding().pooling;
         let states = self.run(texts, |length| pooling.rows(length)).await?;
-        let pool = |rows: Vec<Vec<f32>>| mean(rows.iter().map(Vec::as_slice));
+        let pool = |rows| Ok(mean(sound(rows)?.iter().map(Vec::as_slice)));
         Ok(states.into_iter().map(pool).collect())
     }
 
@@ -150,9 +157,10 @@ impl Embedder {
     ///
     /// # Errors
     ///
-    /// As for [`embed`](Self::embed).
+    /// As for [`embed`](Self::embed), and states that are no numbers.
     pub async fn states(&mut self, texts: &[&[u32]]) -> Result<Vec<Vec<Vec<f32>>>, Error> {
-        self.run(texts, |length| 0..length).await
+        let states = self.run(texts, |length| 0..length).await?;
+        states.into_iter().map(sound).collect()
     }
 
     /// The hidden states of the wanted tokens of each text.
@@ -213,14 +221,19 @@ impl Embedder {
 
     async fn step(&mut self, step: &Step) -> Result<Vec<Vec<f32>>, Error> {
         let rows = self.model.hidden(&mut self.cache, step).await;
-        let rows = rows.map_err(|error| Error::Executor {
+        rows.map_err(|error| Error::Executor {
             source: executor_error(&error),
             requests: Vec::new(),
-        })?;
-        if rows.iter().flatten().any(|value| !value.is_finite()) {
-            return Err(Error::BrokenStates);
-        }
+        })
+    }
+}
+
+/// A text's hidden states, if all of them are numbers.
+fn sound(rows: Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>, Error> {
+    if rows.iter().flatten().all(|value| value.is_finite()) {
         Ok(rows)
+    } else {
+        Err(Error::BrokenStates)
     }
 }
 
@@ -257,7 +270,6 @@ fn fill(lengths: impl IntoIterator<Item = usize>, tokens: usize, blocks: usize) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fireside_model::BLOCK;
 
     #[test]
     fn a_step_takes_as_many_texts_as_tokens_and_blocks_allow() {

@@ -23,7 +23,7 @@ pub struct EmbedEngine {
 struct Waiting {
     id: RequestId,
     texts: Vec<Vec<u32>>,
-    done: Vec<Vec<f32>>,
+    done: Vec<Result<Vec<f32>, Error>>,
 }
 
 impl Waiting {
@@ -37,8 +37,8 @@ impl Waiting {
 pub struct Pooled {
     /// The request.
     pub request: RequestId,
-    /// The pooled hidden states of each of its texts.
-    pub states: Vec<Vec<f32>>,
+    /// The pooled hidden states of each of its texts, or why one of them has none.
+    pub states: Result<Vec<Vec<f32>>, Error>,
 }
 
 impl EmbedEngine {
@@ -96,7 +96,13 @@ impl EmbedEngine {
         self.waiting.iter().map(|w| w.left().len()).sum()
     }
 
-    /// Steps run so far.
+    /// Their tokens.
+    pub fn waiting_tokens(&self) -> usize {
+        let left = self.waiting.iter().flat_map(Waiting::left);
+        left.map(Vec::len).sum()
+    }
+
+    /// Steps that succeeded so far.
     pub fn steps(&self) -> u64 {
         self.steps
     }
@@ -106,7 +112,7 @@ impl EmbedEngine {
     ///
     /// # Errors
     ///
-    /// A failing device, or hidden states that are not numbers. All requests are then ended.
+    /// A failing device. All requests are then ended.
     pub async fn step(&mut self) -> Result<Vec<Pooled>, Error> {
         let texts: Vec<&[u32]> = self
             .waiting
@@ -118,8 +124,8 @@ impl EmbedEngine {
         if !texts.is_empty() {
             let count = self.embedder.fill(texts.iter().map(|text| text.len()));
             let outcome = self.embedder.embed(&texts[..count]).await;
-            self.steps += 1;
             let mut states = outcome.inspect_err(|_| self.waiting.clear())?.into_iter();
+            self.steps += 1;
             for waiting in &mut self.waiting {
                 let left = waiting.left().len();
                 waiting.done.extend(states.by_ref().take(left));
@@ -128,7 +134,7 @@ impl EmbedEngine {
         while let Some(whole) = self.waiting.pop_front_if(|w| w.left().is_empty()) {
             ended.push(Pooled {
                 request: whole.id,
-                states: whole.done,
+                states: whole.done.into_iter().collect(),
             });
         }
         Ok(ended)

@@ -74,6 +74,7 @@ impl EmbedTexts {
             ..
         } = &self.embedding;
         let Some(name) = params.prompt_name.as_ref() else {
+            // It is one of the prompts, or the files would have been refused.
             let usual = default_prompt.as_ref().and_then(|name| prompts.get(name));
             return Ok(usual.map_or("", String::as_str));
         };

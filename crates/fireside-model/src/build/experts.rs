@@ -130,11 +130,13 @@ impl Builder<'_> {
                 }
                 continue;
             }
+            let tensor = self.expert(*part, layer, 0);
+            // Before an order as long as metadata claim is made.
+            expect(self.source.get(&tensor)?, &[count, rows, columns])?;
             let order = match padded_rows(experts.len(), rows) {
                 RowOrder::Plain if experts.len() == count => RowOrder::Plain,
                 order => order.map(experts.len() * rows, |row| experts.start * rows + row),
             };
-            let tensor = self.expert(*part, layer, 0);
             add(*part, tensor, &[count, rows, columns], order)?;
         }
         Ok(sources)

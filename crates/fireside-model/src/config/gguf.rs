@@ -118,9 +118,7 @@ impl DecoderConfig {
                 .map_or(heads, |v| v as usize),
             head_dim,
             vocab,
-            types: gguf
-                .find::<u32>("tokenizer.ggml.token_type_count")?
-                .map_or(0, |types| types as usize),
+            types: 0,
             context,
             norm_eps: gguf.f32(&key(if family.layer_norms {
                 "attention.layer_norm_epsilon"

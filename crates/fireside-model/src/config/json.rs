@@ -184,6 +184,10 @@ impl DecoderConfig {
         for (field, usual) in [
             ("use_bidirectional_attention", false),
             ("qk_layernorm", false),
+            ("prenorm", false),
+            ("rotary_emb_interleaved", false),
+            ("use_rms_norm", false),
+            ("parallel_block", false),
             ("scale_attn_by_inverse_layer_idx", false),
             ("scale_attn_weights", true),
         ] {
@@ -192,8 +196,16 @@ impl DecoderConfig {
                 return Err(Fields::invalid(field, &Value::from(found), wanted));
             }
         }
-        if let Some(found) = fields.get("clip_qkv") {
-            return Err(Fields::invalid("clip_qkv", found, "null"));
+        for field in ["clip_qkv", "rotary_scaling_factor"] {
+            if let Some(found) = fields.get(field) {
+                return Err(Fields::invalid(field, found, "null"));
+            }
+        }
+        for field in ["is_decoder", "causal"] {
+            let found = fields.flag(field)?.filter(|found| *found && family.encoder);
+            if let Some(found) = found {
+                return Err(Fields::invalid(field, &Value::from(found), "false"));
+            }
         }
         let (rope, local_rope) = ropes_from_json(&fields, family, head_dim, context)?;
         // Dynamic scaling is what lets a model run past the length it was trained on.
@@ -669,6 +681,18 @@ mod tests {
             (
                 json!({ "model_type": "stablelm", "qk_layernorm": true }),
                 "qk_layernorm",
+            ),
+            (
+                json!({ "model_type": "nomic_bert", "rotary_emb_interleaved": true }),
+                "rotary_emb_interleaved",
+            ),
+            (
+                json!({ "model_type": "nomic_bert", "rotary_scaling_factor": 2 }),
+                "rotary_scaling_factor",
+            ),
+            (
+                json!({ "model_type": "bert", "is_decoder": true }),
+                "is_decoder",
             ),
             (
                 json!({ "model_type": "stablelm", "use_parallel_residual": 1 }),

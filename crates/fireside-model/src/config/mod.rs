@@ -189,8 +189,8 @@ impl DecoderConfig {
                     experts.chosen, experts.count
                 ));
             }
-            if !self.family.gated {
-                return wrong("experts need a family whose feed-forward layers have gates".into());
+            if !self.family.gated || self.family.encoder {
+                return wrong("experts need a decoder whose feed-forward layers have gates".into());
             }
         }
         let after = matches!(self.family.norms, NormPlaces::After | NormPlaces::Onto);

@@ -8,7 +8,7 @@ use super::{Family, NormPlaces, Part};
 pub(super) const FAMILY: Family = Family {
     name: "bert",
     model_types: &["bert"],
-    gguf_architectures: &["bert"],
+    gguf_architectures: &[],
     gguf_pairs_neighbours: false,
     activation: Activation::Gelu,
     tied_by_default: true,

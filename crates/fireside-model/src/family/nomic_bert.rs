@@ -6,7 +6,7 @@ use super::{Family, Fused, NormPlaces, Part};
 pub(super) const FAMILY: Family = Family {
     name: "nomic-bert",
     model_types: &["nomic_bert"],
-    gguf_architectures: &["nomic-bert"],
+    gguf_architectures: &[],
     gguf_pairs_neighbours: false,
     tied_by_default: true,
     fused: Fused::PartByPart,

@@ -1,9 +1,10 @@
 //! The routes for those who run the server.
 
+use serde::Serialize;
 use utoipa::ToSchema;
 
 /// The limits and what they apply to.
-#[derive(ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Info {
     /// The name of the model for clients.
     model_id: String,
@@ -55,6 +56,69 @@ pub(super) struct Info {
     docker_label: Option<String>,
 }
 
+/// How a model makes embeddings.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Pooled {
+    /// `mean`, `cls` or `lasttoken`.
+    #[schema(example = "mean")]
+    pooling: String,
+}
+
+/// What a model is made for.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ModelType {
+    embedding: Pooled,
+}
+
+/// The limits of a server whose model makes embeddings.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EmbeddingInfo {
+    /// The name of the model for clients.
+    model_id: String,
+    /// Always null: weights have no revision of their own.
+    model_sha: Option<String>,
+    #[schema(example = "feature-extraction")]
+    model_pipeline_tag: String,
+    /// The device that runs the model.
+    model_device_type: String,
+    model_type: ModelType,
+    /// Values of an embedding.
+    dimensions: u64,
+    /// Whether embeddings have the length 1 where a request does not say.
+    normalize: bool,
+    /// The names of prompts that may stand before a text.
+    prompts: Vec<String>,
+    /// Most requests under way.
+    max_concurrent_requests: u64,
+    /// Most tokens of a text.
+    max_input_tokens: u64,
+    /// The same, as Text Embeddings Inference calls it.
+    max_input_length: u64,
+    /// Most tokens of a step.
+    max_batch_tokens: u64,
+    /// Most texts in one request.
+    max_client_batch_size: u64,
+    /// Most bytes of a body.
+    payload_limit: u64,
+    /// Most bytes of all bodies that are being read.
+    payload_total_limit: u64,
+    /// Seconds that a request may take.
+    request_timeout: f64,
+    /// Seconds that requests get once the server is told to end.
+    drain_timeout: f64,
+    vocab_size: u64,
+    router: String,
+    version: String,
+}
+
+/// What is served: text, or embeddings.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Served {
+    Text(Box<Info>),
+    Embeddings(Box<EmbeddingInfo>),
+}
+
 #[derive(ToSchema)]
 pub(super) struct Version {
     #[schema(example = "0.1.0")]
@@ -63,7 +127,7 @@ pub(super) struct Version {
 
 /// The model, the device and the limits
 #[utoipa::path(get, path = "/info", tag = "operations", responses(
-    (status = 200, body = Info),
+    (status = 200, body = Served),
     (status = 401, description = "no key, or a wrong one", body = super::tgi::TgiError),
     (status = 503, description = "the model loads, or the server ends", body = super::tgi::TgiError),
 ))]

@@ -135,8 +135,13 @@ fn tgi_type(error: &ApiError) -> &'static str {
 
 /// A value as the answer.
 pub(crate) fn json_response(value: &Value) -> Response {
+    json_text(value.to_string())
+}
+
+/// JSON that is written already, as the answer.
+pub(crate) fn json_text(text: String) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
-    (kind, value.to_string()).into_response()
+    (kind, text).into_response()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Embeddings: `POST /v1/embeddings`, and `POST /embed` of Text Embeddings Inference.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Extension;
 use axum::body::Body;
@@ -8,14 +9,20 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use fireside_engine::EmbedTexts;
-use fireside_openai::{ApiError, EmbeddingsRequest};
-use serde_json::Value;
+use fireside_openai::{ApiError, EmbeddingsRequest, ErrorKind};
+use serde::Serialize;
 
 use crate::app::App;
+use crate::embed_worker::Embedded;
 use crate::http::body;
 use crate::http::envelope::RequestId;
-use crate::http::error::{Dialect, json_response};
+use crate::http::error::{Dialect, json_text};
 use crate::prepare::prepare;
+
+/// Makes a request of a body.
+type Read = fn(&[u8]) -> Result<EmbeddingsRequest, ApiError>;
+/// Writes an answer.
+type Write = fn(Done) -> Result<String, ApiError>;
 
 /// `POST /v1/embeddings`
 pub(crate) async fn embeddings(
@@ -24,10 +31,9 @@ pub(crate) async fn embeddings(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let embedded = run(&app, id, &headers, body, EmbeddingsRequest::from_json).await;
-    let reply = embedded.and_then(|embedded| embedded.reply(&app.options.model));
-    match reply {
-        Ok(reply) => json_response(&reply),
+    let forms: (Read, Write) = (EmbeddingsRequest::from_json, Done::reply);
+    match run(&app, id, &headers, body, forms).await {
+        Ok(text) => json_text(text),
         Err(error) => Dialect::OpenAi.response(&error),
     }
 }
@@ -39,31 +45,37 @@ pub(crate) async fn embed(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let embedded = run(&app, id, &headers, body, EmbeddingsRequest::from_tei_json).await;
-    match embedded.and_then(Embedded::tei_reply) {
-        Ok(reply) => json_response(&reply),
+    let forms: (Read, Write) = (EmbeddingsRequest::from_tei_json, Done::vectors);
+    match run(&app, id, &headers, body, forms).await {
+        Ok(text) => json_text(text),
         Err(error) => Dialect::Tgi.response(&error),
     }
 }
 
 /// A request whose texts have run.
-struct Embedded {
+struct Done {
     request: EmbeddingsRequest,
     texts: EmbedTexts,
+    model: String,
     pooled: Vec<Vec<f32>>,
     /// Of all texts.
     tokens: usize,
 }
 
-impl Embedded {
-    fn reply(self, model: &str) -> Result<Value, ApiError> {
-        self.request
-            .reply(model, &self.texts, self.pooled, self.tokens)
+impl Done {
+    fn reply(self) -> Result<String, ApiError> {
+        let (request, texts) = (self.request, self.texts);
+        written(&request.reply(&self.model, &texts, self.pooled, self.tokens)?)
     }
 
-    fn tei_reply(self) -> Result<Value, ApiError> {
-        self.request.tei_reply(&self.texts, self.pooled)
+    fn vectors(self) -> Result<String, ApiError> {
+        written(&self.request.vectors(&self.texts, self.pooled)?)
     }
+}
+
+fn written(reply: &impl Serialize) -> Result<String, ApiError> {
+    serde_json::to_string(reply)
+        .map_err(|error| ApiError::new(ErrorKind::Server, format!("the answer: {error}")))
 }
 
 async fn run(
@@ -71,24 +83,40 @@ async fn run(
     id: RequestId,
     headers: &HeaderMap,
     body: Body,
-    read: fn(&[u8]) -> Result<EmbeddingsRequest, ApiError>,
-) -> Result<Embedded, ApiError> {
+    (read, write): (Read, Write),
+) -> Result<String, ApiError> {
     let bytes = body::read(app, headers, body).await?;
     let entry = app.admit(id.0)?;
     let facts = app.embeds()?;
+    let began = Instant::now();
     // The place goes with the work: a client that leaves does not give it back before that is done.
     let (entry, request, texts) = prepare(app, &facts, move |app, facts| {
         let request = read(&bytes)?;
         app.check_model(request.model.as_deref())?;
+        let (count, most) = (request.inputs.len(), app.options.texts_at_once());
+        if count > most {
+            let field = request.field();
+            let message = format!("{field} has {count} entries; expected at most {most}");
+            return Err(ApiError::invalid(field, message));
+        }
         let texts = request.tokens(&facts.texts)?;
         Ok((entry, request, texts))
     })
     .await?;
+    app.shared.metrics.validated(began.elapsed());
     let tokens = texts.iter().map(Vec::len).sum();
-    Ok(Embedded {
-        pooled: app.embed(texts, entry).await?,
+    let Embedded { pooled, permit } = app.embed(texts, entry).await?;
+    let done = Done {
         texts: facts.texts.clone(),
+        model: app.options.model.clone(),
         request,
+        pooled,
         tokens,
+    };
+    // An answer is many times as large as what it is made of.
+    prepare(app, &facts, move |_, _| {
+        let _place = permit;
+        write(done)
     })
+    .await
 }

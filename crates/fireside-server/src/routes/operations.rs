@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use fireside_openai::{ApiError, MAX_INPUTS};
+use fireside_openai::ApiError;
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -70,7 +70,7 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Response {
         "max_batch_size": facts.max_running,
         "max_queued_requests": facts.max_waiting,
         "max_queued_tokens": facts.max_waiting_tokens,
-        "max_client_batch_size": options.max_client_batch_size,
+        "max_client_batch_size": options.prompts_at_once(),
         "max_top_n_tokens": MAX_TOP_N,
         "payload_limit": options.payload_limit,
         "payload_total_limit": options.payload_total_limit(),
@@ -104,7 +104,7 @@ fn embedding_info(app: &App, facts: &EmbedFacts) -> Value {
         "max_input_tokens": limits.max_tokens,
         "max_input_length": limits.max_tokens,
         "max_batch_tokens": limits.step_tokens,
-        "max_client_batch_size": MAX_INPUTS,
+        "max_client_batch_size": options.texts_at_once(),
         "payload_limit": options.payload_limit,
         "payload_total_limit": options.payload_total_limit(),
         "request_timeout": options.request_timeout.as_secs_f64(),

@@ -131,6 +131,11 @@ fn what_cannot_be_embedded_is_refused_by_name() {
             "input[1] is empty; expected some text",
         ),
         (
+            json!({ "input": [[2, 9]], "prompt_name": "query" }),
+            "input",
+            "input[0] is token ids; expected text, for prompt_name to stand before",
+        ),
+        (
             json!({ "input": [[2, 500]] }),
             "input",
             "input[0] has the token 500; expected token ids below 120",
@@ -209,6 +214,13 @@ fn many_clients_are_all_answered_and_counted() {
             });
         }
     });
+    let few = embeddings(|options| options.max_client_batch_size = Some(2));
+    let reply = ask(&few, &json!({ "input": ["a", "b", "c"] }));
+    assert_eq!(
+        reply.json()["error"]["message"],
+        "input has 3 entries; expected at most 2"
+    );
+    assert_eq!(few.get("/info").json()["max_client_batch_size"], 2);
     let metrics = server.get("/metrics").text();
     assert!(metrics.contains("tgi_request_success 24"), "{metrics}");
     assert!(metrics.contains("tgi_request_input_length_count 24"));

@@ -5,12 +5,15 @@ use std::io::{BufRead, Write};
 use anyhow::{Context, Result, bail};
 
 use super::{EmbedArgs, EmbedFormat, output};
-use crate::{DeviceChoice, EmbedParams, Embedded, Loading};
+use crate::{DeviceChoice, EmbedParams, Embedded, Loading, Quantize};
 
 /// Runs the command.
 pub(super) fn run(args: &EmbedArgs) -> Result<()> {
     let texts = texts(args)?;
-    let loading = Loading::new(&args.model).device(args.device);
+    let loading = Loading::new(&args.model)
+        .device(args.device)
+        .quantize(args.quantize.map(Quantize::from))
+        .context(args.context);
     let mut extraction = pollster::block_on(loading.feature_extraction())?;
     output::notice(extraction.device(), args.device == DeviceChoice::Cpu);
     let params = EmbedParams {

@@ -240,6 +240,12 @@ struct EmbedArgs {
     /// auto, gpu, cpu, or the number of an adapter from `fireside adapters`.
     #[arg(short, long, env = "FIRESIDE_DEVICE", default_value = "auto")]
     device: DeviceChoice,
+    /// Make float weights smaller while loading.
+    #[arg(long, value_enum, env = "FIRESIDE_QUANTIZE")]
+    quantize: Option<QuantizeTo>,
+    /// Most tokens of a text; the model's own by default, within reason.
+    #[arg(short, long, value_name = "TOKENS")]
+    context: Option<usize>,
     /// Keep only so many of the first values.
     #[arg(long, value_name = "N")]
     dimensions: Option<usize>,

@@ -154,15 +154,14 @@ struct LimitArgs {
     /// Most tokens of a prompt and its answer; the context or the KV cache by default.
     #[arg(long, env = "FIRESIDE_MAX_TOTAL_TOKENS", value_name = "N", value_parser = count)]
     max_total_tokens: Option<usize>,
-    /// Most prompts in one request.
+    /// Most prompts in one request, 32 by default; of texts to embed 2048.
     #[arg(
         long,
         env = "FIRESIDE_MAX_CLIENT_BATCH_SIZE",
-        default_value_t = 32,
         value_name = "N",
         value_parser = count
     )]
-    max_client_batch_size: usize,
+    max_client_batch_size: Option<usize>,
     /// Most bytes of a body.
     #[arg(
         long,

@@ -64,7 +64,7 @@ impl FeatureExtraction {
         let pooled = self.embedder.embed(&refs).await?;
         let embedded = pooled.into_iter().zip(&tokens).map(|(pooled, tokens)| {
             Ok(Embedded {
-                embedding: self.texts().vector(pooled, params)?,
+                embedding: self.texts().vector(pooled?, params)?,
                 tokens: tokens.len(),
             })
         });
