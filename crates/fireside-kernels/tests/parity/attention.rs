@@ -277,11 +277,13 @@ fn attention_over_whole_sequences_equals_its_twin() {
         };
         let sequences: [Sequences; 3] =
             [&[(0, 1)], &[(0, 37), (0, 1), (0, 64), (0, 5)], &[(0, 97)]];
-        for heads in [[12, 12, 32], [3, 3, 12], [9, 3, 64], [8, 1, 16]] {
-            for kv in [KvDtype::F32, KvDtype::F16] {
-                for sequences in sequences {
-                    check_attention(device, heads, sequences, kv, whole);
-                }
+        for (heads, kv) in [
+            ([12, 12, 32], KvDtype::F32),
+            ([3, 3, 12], KvDtype::F16),
+            ([8, 1, 16], KvDtype::F32),
+        ] {
+            for sequences in sequences {
+                check_attention(device, heads, sequences, kv, whole);
             }
         }
     });

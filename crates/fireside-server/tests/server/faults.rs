@@ -2,6 +2,7 @@
 //! well afterwards.
 
 use std::io::Write;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -124,6 +125,8 @@ fn all_bodies_together_are_bounded_and_room_comes_back() {
     let server = gated(|options| {
         options.payload_limit = 1000;
         options.payload_total_limit = Some(1500);
+        // The slow one is not to be given up on a slow machine.
+        options.read_timeout = Duration::from_secs(600);
     });
     server.gate.open();
     assert_eq!(server.get("/info").json()["payload_total_limit"], 1500);
