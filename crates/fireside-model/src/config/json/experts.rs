@@ -141,7 +141,7 @@ mod tests {
             ),
             (
                 json!({ "model_type": "starcoder2" }),
-                "the model's sizes are wrong: experts need a family whose feed-forward layers have gates",
+                "the model's sizes are wrong: experts need a decoder whose feed-forward layers have gates",
             ),
         ] {
             assert_eq!(refused(config), message);
