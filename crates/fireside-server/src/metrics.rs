@@ -45,6 +45,7 @@ pub(crate) struct Metrics {
     tgi: Tgi,
     vllm: Vllm,
     slow_readers: IntCounterVec,
+    body_bytes: IntGauge,
 }
 
 #[derive(Debug)]
@@ -397,8 +398,11 @@ impl Metrics {
             "lost",
             &["request", "connection"],
         )?;
+        let body_bytes =
+            plain.gauge("fireside_body_bytes", "Bytes of bodies that are being read")?;
         Ok(Self {
             slow_readers,
+            body_bytes,
             tgi: Tgi::new(&registry)?,
             vllm: Vllm::new(&registry, model)?,
             registry,
@@ -413,6 +417,12 @@ impl Metrics {
     /// A request came to its end.
     pub(crate) fn succeeded(&self) {
         self.tgi.successes.inc();
+    }
+
+    /// So many bytes of bodies are in memory.
+    pub(crate) fn bodies(&self, bytes: usize) {
+        self.body_bytes
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// A request for embeddings came to its end, with so many tokens in all.

@@ -7,6 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fireside_openai::ApiError;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::app::App;
 use crate::http::error::{Dialect, json_response};
@@ -42,7 +43,13 @@ fn answer(state: Result<(), ApiError>) -> Response {
 /// Prometheus' metrics.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let kind = [(header::CONTENT_TYPE, CONTENT_TYPE)];
-    (kind, app.shared.metrics.render()).into_response()
+    let metrics = &app.shared.metrics;
+    let room = app
+        .options
+        .payload_total_limit()
+        .min(Semaphore::MAX_PERMITS);
+    metrics.bodies(room - app.bodies.available_permits());
+    (kind, metrics.render()).into_response()
 }
 
 /// What is served, under which limits, with which defaults: TGI's keys, and more.

@@ -136,15 +136,13 @@ fn all_bodies_together_are_bounded_and_room_comes_back() {
     let all = request("POST", COMPLETE, &[JSON], big.as_bytes());
     slow.write_all(all.strip_suffix(&[*last]).unwrap()).unwrap();
     assert!(front.len() > 800);
+    server.until("most of the slow body", |own| {
+        own.metric("fireside_body_bytes") == front.len() as f64
+    });
     // What has come of the slow one leaves no room for another.
     for path in [COMPLETE, "/generate", "/tokenize"] {
-        let mut refused = None;
-        server.until("a refusal", |own| {
-            let reply = own.post(path, &big);
-            refused = Some(reply).filter(|reply| reply.status == 429);
-            refused.is_some()
-        });
-        let refused = refused.unwrap();
+        let refused = server.post(path, &big);
+        assert_eq!(refused.status, 429, "{path}");
         assert_eq!(refused.header("retry-after"), Some("1"));
         assert_eq!(refused.header("connection"), Some("close"));
         assert!(refused.text().contains("1500 bytes"), "{}", refused.text());
