@@ -141,10 +141,9 @@ fn a_decoders_long_text_takes_steps_of_its_own() {
         assert!(largest(long, short) < 1e-4);
     }
     // The last ones, computed behind another cut.
-    let wanted = 700 - 512;
     let last = pollster::block_on(embedder.embed(&[&tokens])).unwrap();
     let mean = fireside_model::embedding::mean(whole[0].iter().map(Vec::as_slice));
-    assert!(wanted > 0 && largest(last[0].as_ref().unwrap(), &mean) < 1e-5);
+    assert!(largest(last[0].as_ref().unwrap(), &mean) < 1e-5);
 }
 
 #[test]

@@ -6,13 +6,13 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use fireside_engine::{
-    EmbedEngine, Embedder, EngineStats, Error as EngineError, ExecutorError, Pooled, RequestId,
+    EmbedEngine, Embedder, EngineStats, Error as EngineError, Pooled, RequestId,
 };
 use fireside_model::BLOCK;
 use fireside_openai::{ApiError, ErrorKind};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::worker::{EmbedFacts, REBUILDS, Shared, load_or_tell};
+use crate::worker::{EmbedFacts, Serve, Shared, is_lost, supervise};
 
 /// How many steps' tokens may wait: beyond them a client is told to come again.
 const QUEUED_STEPS: usize = 256;
@@ -51,60 +51,27 @@ pub(crate) struct Embedded {
 
 /// Loads, serves and, after a loss of the device, loads again, until no handler is left.
 pub(crate) fn run(
-    mut load: impl FnMut() -> Result<LoadedEmbedder, String>,
-    mut jobs: mpsc::Receiver<EmbedJob>,
+    load: impl FnMut() -> Result<LoadedEmbedder, String>,
+    jobs: mpsc::Receiver<EmbedJob>,
     shared: &Shared,
 ) {
-    let mut losses = 0;
-    let mut first = true;
-    loop {
-        let Some(loaded) = load_or_tell(&mut load, first, shared) else {
-            return reject_all(jobs, shared);
-        };
-        first = false;
+    let begin = |loaded: LoadedEmbedder| {
+        tracing::info!(device = %loaded.device, "ready");
         let facts = EmbedFacts {
             texts: loaded.embedder.texts().clone(),
-            device: loaded.device.clone(),
+            device: loaded.device,
         };
         if let Ok(mut place) = shared.embeds.write() {
             *place = Some(Arc::new(facts));
         }
-        shared.status.ready();
-        tracing::info!(device = %loaded.device, "ready");
-        let mut worker = Worker {
+        Worker {
             engine: EmbedEngine::new(loaded.embedder),
             open: BTreeMap::new(),
             shared,
-        };
-        // What panics between steps is as good as a lost device.
-        let served = catch_unwind(AssertUnwindSafe(|| worker.serve(&mut jobs)));
-        let Err(reason) = served.unwrap_or_else(|_| Err("the engine's thread panicked".into()))
-        else {
-            return;
-        };
-        shared.status.loading();
-        shared.metrics.gauges(&EngineStats::default(), BLOCK);
-        losses = if worker.engine.steps() > 0 {
-            1
-        } else {
-            losses + 1
-        };
-        tracing::error!(%reason, losses, "the embedder is lost and is built again");
-        drop(worker);
-        if losses >= REBUILDS {
-            shared.status.dead(reason);
-            return reject_all(jobs, shared);
         }
-    }
-}
-
-/// Answers every job with the reason why there is no embedder.
-fn reject_all(mut jobs: mpsc::Receiver<EmbedJob>, shared: &Shared) {
-    while let Some(job) = jobs.blocking_recv() {
-        let reason = shared.status.open().err();
-        let unknown = || ApiError::new(ErrorKind::Unavailable, "the embedder has ended");
-        let _ = job.reply.send(Err(reason.unwrap_or_else(unknown)));
-    }
+    };
+    let refuse = |job: EmbedJob, error| drop(job.reply.send(Err(error)));
+    supervise(load, jobs, shared, begin, refuse);
 }
 
 struct Worker<'a> {
@@ -125,8 +92,11 @@ struct Open {
     permit: OwnedSemaphorePermit,
 }
 
-impl Worker<'_> {
-    /// Steps until no handler is left, or until the device is lost: then it gives the reason.
+impl Serve<EmbedJob> for Worker<'_> {
+    fn steps(&self) -> u64 {
+        self.engine.steps()
+    }
+
     fn serve(&mut self, jobs: &mut mpsc::Receiver<EmbedJob>) -> Result<(), String> {
         loop {
             if !self.engine.has_work() {
@@ -146,7 +116,9 @@ impl Worker<'_> {
             self.gauge();
         }
     }
+}
 
+impl Worker<'_> {
     /// Tells how many texts wait and run, as sequences do elsewhere.
     fn gauge(&self) {
         let stats = EngineStats {
@@ -210,13 +182,7 @@ impl Worker<'_> {
         let ended = match result {
             Ok(Ok(ended)) => ended,
             Ok(Err(error)) => {
-                let lost = matches!(
-                    error,
-                    EngineError::Executor {
-                        source: ExecutorError::DeviceLost { .. },
-                        ..
-                    }
-                );
+                let lost = is_lost(&error);
                 let reason = error.to_string();
                 self.fail_all(&error.into());
                 return if lost { Err(reason) } else { Ok(()) };
@@ -232,11 +198,8 @@ impl Worker<'_> {
         pace.unwrap_or_else(PoisonError::into_inner)
             .step(began.elapsed(), ran);
         // Whoever comes after the first that still waits has had no turn.
-        let first_left = self.open.keys().nth(ended.len()).copied();
-        for (id, open) in &mut self.open {
-            if Some(*id) <= first_left || first_left.is_none() {
-                open.began.get_or_insert(began);
-            }
+        for open in self.open.values_mut().take(ended.len() + 1) {
+            open.began.get_or_insert(began);
         }
         for Pooled { request, states } in ended {
             if let Some(open) = self.open.remove(&request) {

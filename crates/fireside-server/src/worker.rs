@@ -23,7 +23,7 @@ use crate::status::Status;
 use crate::trace::Generation;
 
 /// Losses of the device in a row, without a step between them, after which the engine gives up.
-pub(crate) const REBUILDS: usize = 3;
+const REBUILDS: usize = 3;
 
 /// How many times as many tokens may wait as the KV cache has positions, where no bound is set: what
 /// waits is run in about so many rounds.
@@ -105,29 +105,51 @@ pub(crate) struct Shared {
 
 /// Loads, serves and, after a loss of the device, loads again, until no handler is left.
 pub(crate) fn run<E: Executor>(
-    mut load: impl FnMut() -> Result<Loaded<E>, String>,
-    mut jobs: mpsc::Receiver<Job>,
+    load: impl FnMut() -> Result<Loaded<E>, String>,
+    jobs: mpsc::Receiver<Job>,
     shared: &Shared,
 ) {
-    let mut losses = 0;
-    let mut first = true;
-    loop {
-        let Some(mut loaded) = load_or_tell(&mut load, first, shared) else {
-            return reject_all(jobs, shared);
-        };
-        first = false;
+    let begin = |mut loaded: Loaded<E>| {
         bound_queue(&mut loaded.engine);
         publish(&loaded, shared);
-        shared.status.ready();
         tracing::info!(device = %loaded.device, "ready");
-        let mut worker = Worker {
+        Worker {
             engine: loaded.engine,
             open: BTreeMap::new(),
             owners: BTreeMap::new(),
             next: 0,
             shared,
-        };
-        let steps = worker.engine.stats().steps;
+        }
+    };
+    let refuse = |job: Job, error| drop(job.accepted.send(Err(error)));
+    supervise(load, jobs, shared, begin, refuse);
+}
+
+/// What owns an engine and its device.
+pub(crate) trait Serve<J> {
+    /// Steps until no handler is left, or until the engine is lost: then it gives the reason.
+    fn serve(&mut self, jobs: &mut mpsc::Receiver<J>) -> Result<(), String>;
+
+    /// Steps so far.
+    fn steps(&self) -> u64;
+}
+
+/// Loads, serves with what `begin` makes of it and, after a loss of the device, loads again, until no handler is
+/// left. Where that cannot be done, jobs are refused with the reason.
+pub(crate) fn supervise<L, W: Serve<J>, J>(
+    mut load: impl FnMut() -> Result<L, String>,
+    mut jobs: mpsc::Receiver<J>,
+    shared: &Shared,
+    mut begin: impl FnMut(L) -> W,
+    refuse: impl Fn(J, ApiError),
+) {
+    let mut losses = 0;
+    let mut first = true;
+    while let Some(loaded) = load_or_tell(&mut load, first, shared) {
+        first = false;
+        let mut worker = begin(loaded);
+        shared.status.ready();
+        let steps = worker.steps();
         // What panics between steps is as good as a lost device: nobody knows what the engine is in.
         let served = catch_unwind(AssertUnwindSafe(|| worker.serve(&mut jobs)));
         let Err(reason) = served.unwrap_or_else(|_| Err("the engine's thread panicked".into()))
@@ -136,19 +158,34 @@ pub(crate) fn run<E: Executor>(
         };
         shared.status.loading();
         shared.metrics.gauges(&EngineStats::default(), BLOCK);
-        let progressed = worker.engine.stats().steps > steps;
+        let progressed = worker.steps() > steps;
         losses = if progressed { 1 } else { losses + 1 };
         tracing::error!(%reason, losses, "the engine is lost and is built again");
         drop(worker);
         if losses >= REBUILDS {
             shared.status.dead(reason);
-            return reject_all(jobs, shared);
+            break;
         }
+    }
+    while let Some(job) = jobs.blocking_recv() {
+        let ended = || ApiError::new(ErrorKind::Unavailable, "the engine has ended");
+        refuse(job, shared.status.open().err().unwrap_or_else(ended));
     }
 }
 
+/// Whether the device of a failed step is gone.
+pub(crate) fn is_lost(error: &EngineError) -> bool {
+    matches!(
+        error,
+        EngineError::Executor {
+            source: ExecutorError::DeviceLost { .. },
+            ..
+        }
+    )
+}
+
 /// Loads, or tells why it cannot be done.
-pub(crate) fn load_or_tell<T>(
+fn load_or_tell<T>(
     load: &mut impl FnMut() -> Result<T, String>,
     first: bool,
     shared: &Shared,
@@ -198,13 +235,6 @@ fn publish<E: Executor>(loaded: &Loaded<E>, shared: &Shared) {
     }
 }
 
-/// Answers every job with the reason why there is no engine.
-fn reject_all(mut jobs: mpsc::Receiver<Job>, shared: &Shared) {
-    while let Some(job) = jobs.blocking_recv() {
-        let _ = job.accepted.send(shared.status.open());
-    }
-}
-
 /// A job in the engine.
 #[derive(Debug)]
 struct Open {
@@ -230,8 +260,11 @@ struct Worker<'a, E> {
     shared: &'a Shared,
 }
 
-impl<E: Executor> Worker<'_, E> {
-    /// Steps until no handler is left, or until the engine is lost: then it gives the reason.
+impl<E: Executor> Serve<Job> for Worker<'_, E> {
+    fn steps(&self) -> u64 {
+        self.engine.stats().steps
+    }
+
     fn serve(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Result<(), String> {
         loop {
             if !self.engine.has_work() {
@@ -252,7 +285,9 @@ impl<E: Executor> Worker<'_, E> {
             self.shared.metrics.gauges(&self.engine.stats(), BLOCK);
         }
     }
+}
 
+impl<E: Executor> Worker<'_, E> {
     /// Submits a job's requests, all or none.
     fn take(&mut self, job: Job) {
         if job.updates.is_closed() {
@@ -341,13 +376,7 @@ impl<E: Executor> Worker<'_, E> {
             Ok(Ok(events)) => events,
             Ok(Err(error)) => {
                 self.shared.metrics.step_failed(before.waiting > 0);
-                let lost = matches!(
-                    error,
-                    EngineError::Executor {
-                        source: ExecutorError::DeviceLost { .. },
-                        ..
-                    }
-                );
+                let lost = is_lost(&error);
                 let reason = error.to_string();
                 self.fail_all(&error.into());
                 return if lost { Err(reason) } else { Ok(()) };
