@@ -1,4 +1,5 @@
-// Gated activation of separate halves: y[t][i] = act(x[t][i]) * x[t][offset + i].
+// Activation of separate halves, y[t][i] = act(x[t][i]) * x[t][offset + i], or without a second one,
+// where offset is 0, y[t][i] = act(x[t][i]).
 //
 // Memory: x [T][x_stride], y [T][y_stride] f32, y_stride a multiple of 32.
 // Workgroup: LANES lanes, one element each. Grid: x = element groups, y = tokens.
@@ -30,7 +31,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let source = group.y * p.x_stride + i;
     var out = 0.0;
     if (i < p.width) {
-        out = activate(x[source], p.activation) * x[source + p.offset];
+        out = activate(x[source], p.activation);
+        if (p.offset > 0u) {
+            out *= x[source + p.offset];
+        }
     }
     y[group.y * p.y_stride + i] = out;
 }

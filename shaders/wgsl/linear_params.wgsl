@@ -28,8 +28,8 @@ struct Params {
 #if EXPERTS
     first_expert: u32,
     experts: u32,
+    routes_at: u32,
     pad0: u32,
-    pad1: u32,
 #endif
 }
 @group(0) @binding(auto) var<uniform> p: Params;
@@ -54,7 +54,7 @@ fn store(token: u32, row: u32, value: f32, up: f32) {
 #if GLU
     out = activate(value, p.activation) * up;
 #if EXPERTS
-    out *= bitcast<f32>(routes[token].y);
+    out *= bitcast<f32>(routes[p.routes_at + token].y);
 #endif
 #endif
     let column = p.row_offset + row;

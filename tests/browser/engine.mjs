@@ -55,6 +55,8 @@ async function main() {
     "/tiny/": path.join(here, "../fixtures/tiny-gguf"),
     "/sharded/": path.join(here, "../fixtures/tiny-llama/sharded"),
     "/embeddings/": path.join(here, "../fixtures/embeddings"),
+    "/tiny-llama/": path.join(here, "../fixtures/tiny-llama"),
+    "/lora/": path.join(here, "../fixtures/lora"),
     "/scripts/": path.join(here, "engine"),
     ...(values.minilm && { [MINILM]: values.minilm }),
     ...(values.gemma && { [GEMMA]: values.gemma }),

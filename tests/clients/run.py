@@ -21,6 +21,7 @@ from checks import (
     huggingface,
     keys,
     langchain,
+    loras,
     openai_node,
     openai_python,
     overload,
@@ -51,6 +52,7 @@ MODULES = [
     shutdown,
     files,
     embeddings,
+    loras,
 ]
 
 

@@ -7,34 +7,14 @@ use std::path::{Path, PathBuf};
 use fireside_engine::{
     Engine, EngineConfig, GenerationDefaults, GenerationParams, ModelExecutor, PromptToken, Request,
 };
-use fireside_formats::{TensorSource, WeightFile};
 use fireside_model::path::load_path;
 use fireside_model::step::RowSelection;
 use fireside_model::{KvDtype, Model};
+use fireside_tests::references::{self, Expected, TOLERANCE, close};
 use fireside_tests::{Runner, devices, fixture};
 
-/// Largest difference to transformers' f32 logits, which are of size 1 to 5, with an f32 cache.
-const TOLERANCE: f32 = 2e-3;
 /// The same where keys and values are rounded to halves.
 const HALF_TOLERANCE: f32 = 3e-2;
-
-/// What transformers computed for one prompt of one checkpoint.
-struct Expected {
-    name: String,
-    tokens: Vec<u32>,
-    prompt: usize,
-    logits: Vec<Vec<f32>>,
-}
-
-/// An i32 tensor of a reference file, whose integers the weight reader does not decode.
-fn integers(file: &WeightFile<fireside_formats::Mapping>, bytes: &[u8], name: &str) -> Vec<u32> {
-    let info = file.tensors().iter().find(|t| t.name == name).unwrap();
-    let range = info.range.start as usize..info.range.end as usize;
-    bytes[range]
-        .chunks_exact(4)
-        .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-        .collect()
-}
 
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap().to_string_lossy().into_owned()
@@ -49,20 +29,8 @@ fn expectations(folder: &Path) -> Vec<Expected> {
         if !name.starts_with("expected") {
             continue;
         }
-        let file = WeightFile::open(&path).unwrap();
-        let bytes = std::fs::read(&path).unwrap();
-        let vocab = file.get("logits").unwrap().shape[1];
-        all.push(Expected {
-            name: format!("{variant}/{name}"),
-            tokens: integers(&file, &bytes, "tokens"),
-            prompt: integers(&file, &bytes, "prompt_len")[0] as usize,
-            logits: file
-                .read_f32("logits")
-                .unwrap()
-                .chunks(vocab)
-                .map(<[f32]>::to_vec)
-                .collect(),
-        });
+        let name = format!("{variant}/{name}");
+        all.push(Expected::read(name, &path, "logits"));
     }
     assert!(!all.is_empty(), "{variant} has no expected logits");
     all
@@ -88,35 +56,8 @@ fn forms(folder: &Path) -> Vec<PathBuf> {
     forms
 }
 
-#[track_caller]
-fn close(what: &str, actual: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f32) {
-    assert_eq!(actual.len(), expected.len(), "{what}: rows");
-    for (row, (a, e)) in actual.iter().zip(expected).enumerate() {
-        assert_eq!(a.len(), e.len(), "{what}: vocabulary");
-        for (a, e) in a.iter().zip(e) {
-            // A NaN is not within any tolerance.
-            assert!(
-                (a - e).abs() <= tolerance,
-                "{what}: row {row} has {a} for {e}, more than {tolerance} off"
-            );
-        }
-    }
-}
-
-/// Logits with the tokens cut into chunks of these sizes; the last size repeats.
 fn run(model: &Model, tokens: &[u32], sizes: &[usize], kv: KvDtype) -> Vec<Vec<f32>> {
-    let mut runner = Runner::new(model, tokens.len(), kv).unwrap();
-    let mut all = Vec::new();
-    let mut rest = tokens;
-    let mut sizes = sizes.iter().copied();
-    let mut size = sizes.next().unwrap();
-    while !rest.is_empty() {
-        let (chunk, tail) = rest.split_at(size.min(rest.len()));
-        all.extend(runner.logits(chunk).unwrap());
-        rest = tail;
-        size = sizes.next().unwrap_or(size);
-    }
-    all
+    references::logits(model, tokens, sizes, kv, None)
 }
 
 fn check(test: &str, kv: KvDtype, tolerance: f32) {

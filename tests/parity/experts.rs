@@ -271,6 +271,7 @@ fn side_by_side(model: &Model, sequences: &[Vec<u32>]) -> Vec<Vec<(u32, f32)>> {
                 .map(|b| b as u32)
                 .collect(),
             rows: vec![(end - start - 1, RowSelection::default())],
+            ..Default::default()
         };
         let chunks = sequences.iter().enumerate().map(chunk).collect();
         let step = pollster::block_on(model.step(&mut cache, &Step { chunks })).unwrap();

@@ -1,6 +1,7 @@
 //! What the cross-crate tests share: devices, fixtures, skips, and running a model step by step.
 
 pub mod greedy;
+pub mod references;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -84,6 +85,7 @@ pub struct Runner<'a> {
     model: &'a Model,
     cache: KvCache,
     position: usize,
+    lora: Option<usize>,
 }
 
 impl<'a> Runner<'a> {
@@ -97,7 +99,15 @@ impl<'a> Runner<'a> {
             model,
             cache: model.cache(positions.div_ceil(BLOCK), kv)?,
             position: 0,
+            lora: None,
         })
+    }
+
+    /// With this one of the model's LoRA adapters.
+    #[must_use]
+    pub fn with_lora(mut self, lora: Option<usize>) -> Self {
+        self.lora = lora;
+        self
     }
 
     /// Runs the next tokens and gives the selection of each, or of the last only.
@@ -123,6 +133,7 @@ impl<'a> Runner<'a> {
             // Blocks from the far end, so that tables are not the identity.
             blocks: (0..self.cache.blocks() as u32).rev().collect(),
             rows: rows.map(|row| (row, selection.clone())).collect(),
+            lora: self.lora,
         };
         self.position += tokens.len();
         pollster::block_on(self.model.step(

@@ -5,6 +5,7 @@ import type { RequestKind } from "./protocol.js";
 import { absoluteUrl, isParts } from "./parts.js";
 import { localPort, typed, WorkerPort, type Listener, type Port } from "./port.js";
 import type {
+  AdapterSource,
   ChatCompletion,
   ChatCompletionChunk,
   ChatRequest,
@@ -193,6 +194,20 @@ export class Engine {
     this.#info = await typed(loadInto(this.#port, source, all));
     this.#source = source;
     this.#options = all;
+  }
+
+  /**
+   * Gives the model a LoRA adapter; requests with its name as their `model` are answered with it, beside those
+   * without. Loading another model forgets it.
+   */
+  loadAdapter(name: string, source: AdapterSource): Promise<void> {
+    const file = (own: string | Blob) => (typeof own === "string" ? absoluteUrl(own) : own);
+    return typed(this.#port.loadAdapter(name, { config: file(source.config), weights: file(source.weights) }));
+  }
+
+  /** Takes a LoRA adapter from the model; fails while a request has it. */
+  unloadAdapter(name: string): Promise<void> {
+    return typed(this.#port.unloadAdapter(name));
   }
 
   /** Gives the adapter's memory back and ends the worker. */

@@ -12,6 +12,8 @@ export type ErrorCode =
   | "step_failed"
   /** The model file is broken, or of an unknown kind. */
   | "bad_model"
+  /** The LoRA adapter's files are broken, or it is for another model. */
+  | "bad_adapter"
   /** An option means nothing. */
   | "bad_option"
   /** The bytes that arrived are not those that were expected. */

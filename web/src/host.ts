@@ -12,6 +12,7 @@ import type { RequestKind } from "./protocol.js";
 import { blobReader } from "./reader.js";
 import type {
   AdapterPreference,
+  AdapterSource,
   Counters,
   EngineInfo,
   EngineOptions,
@@ -101,6 +102,12 @@ interface Open {
   cancelled: boolean;
 }
 
+/** A LoRA adapter's files. */
+interface Adapter {
+  readonly config: string;
+  readonly weights: Blob;
+}
+
 /** Devices lost in a row, without a step between them, after which there is no other try. */
 const MOST_LOSSES = 3;
 
@@ -108,6 +115,10 @@ const MOST_LOSSES = 3;
 export class Host {
   #engine: WebEngine | undefined;
   #build: Build | undefined;
+  /** How files of this model are fetched. */
+  #fetching: Fetching | undefined;
+  /** The model's LoRA adapters, for the next device too. */
+  readonly #adapters = new Map<string, Adapter>();
   /** Requests by the number that the module gave them. */
   #open = new Map<number, Open>();
   /** Requests on their way to the module. */
@@ -121,6 +132,8 @@ export class Host {
   /** The load under way: what ends it, and its end. */
   #loading: { controller: AbortController; ended: Promise<void> } | undefined;
   #stepping = false;
+  /** What waits for the end of a step. */
+  readonly #turns: (() => void)[] = [];
   /** The step that runs; the module does not let its engine go before. */
   #step: Promise<string> | undefined;
   readonly #onEvents: (events: StepEvent[]) => void;
@@ -220,6 +233,7 @@ export class Host {
     }
     this.#engine = engine;
     this.#build = build;
+    this.#fetching = (file) => ({ ...fetching(file), signal: undefined, onProgress: () => {}, onWait: () => {} });
     return JSON.parse(engine.info()) as EngineInfo;
   }
 
@@ -304,6 +318,7 @@ export class Host {
     this.#stepping = true;
     try {
       while (this.#engine?.hasWork()) {
+        this.#takeTurns();
         const engine = this.#engine;
         try {
           this.#step = within(() => engine.step());
@@ -332,6 +347,7 @@ export class Host {
       this.#failAll(toError(thrown));
     } finally {
       this.#stepping = false;
+      this.#takeTurns();
     }
   }
 
@@ -369,6 +385,10 @@ export class Host {
       if (this.#build !== build) return;
       throw this.#lose(toError(thrown));
     }
+    for (const [name, { config, weights }] of this.#adapters) {
+      const bytes = new Uint8Array(await weights.arrayBuffer());
+      await within(async () => engine.addLora(name, config, bytes));
+    }
     if (this.#build !== build) return engine.free();
     this.#engine = engine;
     const open = [...this.#open.values()];
@@ -395,6 +415,48 @@ export class Host {
     const events = [...this.#open.values()].map((open) => failed(open, error));
     this.#open.clear();
     if (events.length > 0) this.#onEvents(events);
+  }
+
+  /** Gives the model a LoRA adapter under a name. */
+  async loadAdapter(name: string, source: AdapterSource): Promise<void> {
+    await this.#settled();
+    this.#loaded();
+    const build = this.#build;
+    const fetching = this.#fetching;
+    const blob = async (own: string | Blob) => {
+      if (typeof own !== "string") return own;
+      if (!fetching) throw new FiresideError("unloaded", "no model is loaded: call reload first");
+      return download(own, fetching(nameOf(own)));
+    };
+    const config = await (await blob(source.config)).text();
+    const weights = await blob(source.weights);
+    const bytes = new Uint8Array(await weights.arrayBuffer());
+    await this.#betweenSteps((engine) => {
+      if (this.#build !== build) throw new FiresideError("aborted", "another model was loaded meanwhile");
+      engine.addLora(name, config, bytes);
+      this.#adapters.set(name, { config, weights });
+    });
+  }
+
+  /** Takes a LoRA adapter from the model. */
+  unloadAdapter(name: string): Promise<void> {
+    return this.#betweenSteps((engine) => {
+      engine.removeLora(name);
+      this.#adapters.delete(name);
+    });
+  }
+
+  /** Calls the module while no step runs: at once, or after the one that does. */
+  #betweenSteps(work: (engine: WebEngine) => void): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const turn = () => void within(async () => work(this.#loaded())).then(resolve, reject);
+      if (this.#stepping) this.#turns.push(turn);
+      else turn();
+    });
+  }
+
+  #takeTurns(): void {
+    for (const turn of this.#turns.splice(0)) turn();
   }
 
   async tokenize(text: string, special: boolean): Promise<number[]> {
@@ -427,6 +489,8 @@ export class Host {
     const loading = this.#loading;
     this.#engine = undefined;
     this.#build = undefined;
+    this.#fetching = undefined;
+    this.#adapters.clear();
     this.#lost = undefined;
     loading?.controller.abort(why);
     this.#failAll(new FiresideError("unloaded", "the model was unloaded while it answered"));

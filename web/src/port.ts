@@ -2,7 +2,7 @@
 import { FiresideError, toError, type ErrorObject } from "./errors.js";
 import type { HostOptions, StepEvent } from "./host.js";
 import type { Answer, Call, RequestKind } from "./protocol.js";
-import type { Counters, EngineInfo, InitProgress, ModelSource } from "./types.js";
+import type { AdapterSource, Counters, EngineInfo, InitProgress, ModelSource } from "./types.js";
 
 /** What an engine's other side does. */
 export interface Port {
@@ -15,6 +15,8 @@ export interface Port {
   submit(kind: RequestKind, body: string): Promise<number>;
   cancel(request: number): void;
   cancelAll(): void;
+  loadAdapter(name: string, source: AdapterSource): Promise<void>;
+  unloadAdapter(name: string): Promise<void>;
   tokenize(text: string, special: boolean): Promise<number[]>;
   detokenize(tokens: number[]): Promise<string>;
   counters(): Promise<Counters>;
@@ -120,6 +122,14 @@ export class WorkerPort implements Port {
     this.#worker.postMessage({ do: "cancelAll" } satisfies Call);
   }
 
+  loadAdapter(name: string, source: AdapterSource): Promise<void> {
+    return this.#call<void>({ do: "loadAdapter", name, source }).answer;
+  }
+
+  unloadAdapter(name: string): Promise<void> {
+    return this.#call<void>({ do: "unloadAdapter", name }).answer;
+  }
+
   tokenize(text: string, special: boolean): Promise<number[]> {
     return this.#call<number[]>({ do: "tokenize", text, special }).answer;
   }
@@ -159,6 +169,8 @@ export async function localPort(listener: Listener): Promise<Port> {
     submit: (kind, body) => host.submit(kind, body),
     cancel: (request) => host.cancel(request),
     cancelAll: () => host.cancelAll(),
+    loadAdapter: (name, source) => host.loadAdapter(name, source),
+    unloadAdapter: (name) => host.unloadAdapter(name),
     tokenize: (text, special) => host.tokenize(text, special),
     detokenize: (tokens) => host.detokenize(tokens),
     counters: () => host.counters(),

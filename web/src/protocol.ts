@@ -1,7 +1,7 @@
 /** What crosses between the page and the worker. */
 import type { ErrorObject } from "./errors.js";
 import type { HostOptions, StepEvent } from "./host.js";
-import type { InitProgress, ModelSource } from "./types.js";
+import type { AdapterSource, InitProgress, ModelSource } from "./types.js";
 
 /** What a request asks for. */
 export type RequestKind = "chat" | "completion" | "embeddings";
@@ -10,6 +10,8 @@ export type RequestKind = "chat" | "completion" | "embeddings";
 export type Call =
   | { call: number; do: "load"; source: ModelSource; options: HostOptions }
   | { call: number; do: "submit"; kind: RequestKind; body: string }
+  | { call: number; do: "loadAdapter"; name: string; source: AdapterSource }
+  | { call: number; do: "unloadAdapter"; name: string }
   | { call: number; do: "tokenize"; text: string; special: boolean }
   | { call: number; do: "detokenize"; tokens: number[] }
   | { call: number; do: "counters" }

@@ -37,6 +37,14 @@ export interface EmbeddingFiles {
   prompts?: string;
 }
 
+/** A LoRA adapter as PEFT saves it, each file by URL or as a file. */
+export interface AdapterSource {
+  /** `adapter_config.json`. */
+  config: string | Blob;
+  /** `adapter_model.safetensors`. */
+  weights: string | Blob;
+}
+
 /** How far a load has come. */
 export interface InitProgress {
   /** What is going on: bytes arrive, bytes go to the adapter, shaders compile. */
@@ -90,7 +98,7 @@ export interface ChatMessage {
 
 /** Parameters that chats and completions share. A null is as good as nothing. */
 export interface GenerationParameters {
-  /** Takes any name; the reply has the loaded model's. */
+  /** The name of a LoRA adapter; any other one means the model, whose name the reply has. */
   model?: string | null;
   max_tokens?: number | null;
   max_completion_tokens?: number | null;

@@ -23,6 +23,10 @@ async function perform(call: Extract<Call, { call: number }>): Promise<unknown> 
     }
     case "submit":
       return host.submit(call.kind, call.body);
+    case "loadAdapter":
+      return host.loadAdapter(call.name, call.source);
+    case "unloadAdapter":
+      return host.unloadAdapter(call.name);
     case "tokenize":
       return host.tokenize(call.text, call.special);
     case "detokenize":

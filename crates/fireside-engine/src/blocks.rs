@@ -23,10 +23,11 @@ pub(crate) fn blocks_for(positions: usize) -> usize {
 #[derive(Debug, PartialEq, Eq)]
 struct Block(u32);
 
-/// Names the tokens from the first one to the end of a cached block. Numbers are never used twice,
-/// so that equal names mean equal tokens.
+/// Names the tokens from the first one to the end of a cached block, or, before any token, what else keys and
+/// values depend on: a *root*; the default one is that of the model alone. Numbers are never used twice,
+/// so that equal names mean equal tokens after equal roots.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-struct Prefix(u64);
+pub(crate) struct Prefix(u64);
 
 /// What a cached block holds: its own tokens after those of `before`. It is looked up by its hash
 /// and compared as a whole; a collision finds nothing wrong.
@@ -140,15 +141,21 @@ impl BlockPool {
         self.total().saturating_mul(BLOCK)
     }
 
+    /// A name that nothing has.
+    pub(crate) fn fresh_prefix(&mut self) -> Prefix {
+        self.last_prefix += 1;
+        Prefix(self.last_prefix)
+    }
+
     /// How many tokens of the front are cached, in whole blocks.
-    pub(crate) fn cached(&self, tokens: &[u32]) -> usize {
-        self.find(tokens).0.len() * BLOCK
+    pub(crate) fn cached(&self, root: Prefix, tokens: &[u32]) -> usize {
+        self.find(root, tokens).0.len() * BLOCK
     }
 
     /// The blocks that hold the front of these tokens, and its name.
-    fn find(&self, tokens: &[u32]) -> (Vec<u32>, Prefix) {
+    fn find(&self, root: Prefix, tokens: &[u32]) -> (Vec<u32>, Prefix) {
         let mut blocks = Vec::new();
-        let mut before = Prefix::default();
+        let mut before = root;
         for tokens in whole_blocks(tokens) {
             let content = Content { before, tokens };
             let Some(block) = self.index.get(&content) else {
@@ -171,11 +178,12 @@ impl BlockPool {
     /// already. `None`, and nothing changes, if fewer than `spare` blocks would be left to be given.
     pub(crate) fn open(
         &mut self,
+        root: Prefix,
         tokens: &[u32],
         positions: usize,
         spare: usize,
     ) -> Option<BlockTable> {
-        let (found, prefix) = self.find(tokens);
+        let (found, prefix) = self.find(root, tokens);
         let held = |block: &&u32| {
             self.slots
                 .get(**block as usize)
@@ -240,8 +248,7 @@ impl BlockPool {
                 let own = std::mem::replace(own, block);
                 self.give_up(own);
             } else {
-                self.last_prefix += 1;
-                let entry = (content.clone(), Prefix(self.last_prefix));
+                let entry = (content.clone(), self.fresh_prefix());
                 if let Some(slot) = self.slots.get_mut(number as usize) {
                     slot.cached = Some(Box::new(entry));
                 }

@@ -21,6 +21,8 @@ pub struct EngineConfig {
     /// Candidates that the device gives where filters need them, 64 by default. A `top_k` above it
     /// needs the whole row of logits for each token.
     pub candidates: usize,
+    /// Most LoRA adapters that the model has at once, 16 by default. They lie side by side on the device.
+    pub max_loras: usize,
     /// Where the seeds of requests without one come from; the clock by default.
     pub seed: Option<u64>,
 }
@@ -34,6 +36,7 @@ impl Default for EngineConfig {
             max_waiting_tokens: usize::MAX,
             prefix_cache: true,
             candidates: 64,
+            max_loras: 16,
             seed: None,
         }
     }

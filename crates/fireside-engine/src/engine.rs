@@ -11,6 +11,7 @@ use crate::blocks::BlockPool;
 use crate::defaults::Resolved;
 use crate::event::{EngineStats, Event, FinishReason, Finished, Token};
 use crate::generation::{Generation, Start, mix};
+use crate::loras::Loras;
 use crate::sample::Outcome;
 use crate::scheduler::{Budget, Plan, PlannedChunk, Scheduler};
 use crate::sequence::{Sequence, SequenceId};
@@ -26,19 +27,20 @@ use crate::{
 /// the events, so there is never more than one step's worth of them.
 #[derive(Debug)]
 pub struct Engine<E> {
-    executor: E,
+    pub(crate) executor: E,
     limits: ExecutorLimits,
     tokenizer: Tokenizer,
     defaults: GenerationDefaults,
-    config: EngineConfig,
+    pub(crate) config: EngineConfig,
     /// Tokens that end a generation, ascending.
     eos: Vec<u32>,
-    scheduler: Scheduler,
+    pub(crate) scheduler: Scheduler,
     generations: BTreeMap<SequenceId, Generation>,
     /// How many sequences of each request are under way.
     requests: BTreeMap<RequestId, usize>,
     /// Ends of sequences that have nothing to run, for the next step to give.
     ended: Vec<SequenceId>,
+    pub(crate) loras: Loras,
     next_request: u64,
     next_sequence: u64,
     seed: u64,
@@ -85,6 +87,7 @@ impl<E: Executor> Engine<E> {
             generations: BTreeMap::new(),
             requests: BTreeMap::new(),
             ended: Vec::new(),
+            loras: Loras::default(),
             next_request: 0,
             next_sequence: 0,
             stats: EngineStats::default(),
@@ -97,6 +100,7 @@ impl<E: Executor> Engine<E> {
     ///
     /// As for [`submit`](Self::submit), but for [`Error::QueueFull`] and [`Error::TokenQueueFull`].
     pub fn check(&self, request: &Request) -> Result<(), Error> {
+        self.loras.root(request.lora.as_deref())?;
         self.resolve(request).map(drop)
     }
 
@@ -106,10 +110,11 @@ impl<E: Executor> Engine<E> {
     ///
     /// # Errors
     ///
-    /// If a parameter means nothing, the prompt is empty, has unknown tokens or exceeds the context,
+    /// If a parameter means nothing, the LoRA adapter is unknown, the prompt is empty, has unknown tokens or exceeds the context,
     /// the cache is too small for it, or too many sequences or tokens wait.
     pub fn submit(&mut self, request: &Request) -> Result<RequestId, Error> {
         let (resolved, most) = self.resolve(request)?;
+        let root = self.loras.root(request.lora.as_deref())?;
         let waiting = self.scheduler.waiting() + self.ended.len();
         if waiting.saturating_add(resolved.sequences) > self.config.max_waiting {
             return Err(Error::QueueFull {
@@ -160,7 +165,7 @@ impl<E: Executor> Engine<E> {
                 Some(more) => (&request.prompt[..], request.prompt.len() + more),
                 None => (&request.prompt[..scoring], scoring),
             };
-            let sequence = Sequence::new(sequence_id, tokens.to_vec(), positions);
+            let sequence = Sequence::new(sequence_id, tokens.to_vec(), positions).rooted(root);
             let idle = tokens.is_empty();
             if idle || self.scheduler.add(sequence.scoring(scoring)).is_err() {
                 self.ended.push(sequence_id);
@@ -338,6 +343,7 @@ impl<E: Executor> Engine<E> {
                 tokens: sequence.tokens()[planned.start..end].to_vec(),
                 start: planned.start,
                 blocks: sequence.table.covering(end),
+                lora: self.loras.number(sequence.root()),
                 rows,
             });
         }

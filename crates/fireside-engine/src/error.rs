@@ -128,6 +128,30 @@ pub enum Error {
         /// The requests that it ended.
         requests: Vec<RequestId>,
     },
+    /// There is no LoRA adapter of that name.
+    #[error("there is no LoRA adapter {name:?}: {known}")]
+    UnknownLora {
+        /// The name.
+        name: String,
+        /// The ones there are, in words.
+        known: String,
+    },
+    /// A LoRA adapter cannot be taken away yet.
+    #[error(
+        "the LoRA adapter {name:?} is used by {requests} sequences under way; try again when they have ended"
+    )]
+    LoraInUse {
+        /// Its name.
+        name: String,
+        /// Sequences that use it.
+        requests: usize,
+    },
+    /// The executor cannot have these LoRA adapters; it has those of before.
+    #[error("the LoRA adapter cannot be taken: {source}")]
+    Lora {
+        /// What it said.
+        source: ExecutorError,
+    },
     /// The tokenizer refused something.
     #[error(transparent)]
     Tokenizer(#[from] fireside_tokenizer::Error),

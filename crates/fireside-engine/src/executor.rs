@@ -1,7 +1,9 @@
 //! What the engine needs of a model: run a step, give what was selected.
 
 use std::future::Future;
+use std::sync::Arc;
 
+use fireside_model::Lora;
 use fireside_model::step::{Selected, Step};
 
 use crate::ExecutorError;
@@ -38,6 +40,18 @@ pub trait Executor {
     /// that begin alike may share them. Where not, the engine shares none.
     fn shares_prefixes(&self) -> bool {
         true
+    }
+
+    /// Makes these the LoRA adapters that chunks may name, by their place.
+    ///
+    /// # Errors
+    ///
+    /// It cannot have them, as by default; those of before stay.
+    fn set_loras(&mut self, loras: &[Arc<Lora>]) -> Result<(), ExecutorError> {
+        let _ = loras;
+        Err(ExecutorError::Failed {
+            message: "this executor takes no LoRA adapters".into(),
+        })
     }
 
     /// Runs a step and gives one result per wanted row, in the order of the chunks and their rows.

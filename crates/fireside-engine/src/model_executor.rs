@@ -1,8 +1,10 @@
 //! The executor of a real model: its steps over its KV cache.
 
+use std::sync::Arc;
+
 use fireside_model::device::DeviceError;
 use fireside_model::step::{Selected, Step};
-use fireside_model::{BLOCK, KvCache, KvDtype, Model, ModelError};
+use fireside_model::{BLOCK, KvCache, KvDtype, Lora, Model, ModelError};
 
 use crate::{Executor, ExecutorError, ExecutorLimits};
 
@@ -64,6 +66,11 @@ impl Executor for ModelExecutor {
 
     fn shares_prefixes(&self) -> bool {
         !self.model.config().depends_on_length()
+    }
+
+    fn set_loras(&mut self, loras: &[Arc<Lora>]) -> Result<(), ExecutorError> {
+        let set = self.model.set_loras(loras);
+        set.map_err(|error| executor_error(&error))
     }
 
     async fn step(&mut self, step: &Step) -> Result<Vec<Selected>, ExecutorError> {

@@ -1,6 +1,7 @@
 //! What goes into the engine.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,8 @@ pub struct Request {
     pub prompt: Vec<u32>,
     /// How to continue it.
     pub params: GenerationParams,
+    /// The name of the LoRA adapter to run it with; see [`Engine::add_lora`](crate::Engine::add_lora).
+    pub lora: Option<Arc<str>>,
     /// Leave special tokens out of the text; true by default.
     pub skip_special_tokens: bool,
 }
@@ -34,6 +37,7 @@ impl Request {
         Self {
             prompt,
             params: GenerationParams::default(),
+            lora: None,
             skip_special_tokens: true,
         }
     }
@@ -42,6 +46,13 @@ impl Request {
     #[must_use]
     pub fn with_params(mut self, params: GenerationParams) -> Self {
         self.params = params;
+        self
+    }
+
+    /// With the LoRA adapter of this name.
+    #[must_use]
+    pub fn with_lora(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.lora = Some(name.into());
         self
     }
 }

@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use fireside_model::BLOCK;
 
-use crate::blocks::{BlockPool, blocks_for};
+use crate::blocks::{BlockPool, Prefix, blocks_for};
 use crate::sequence::{Sequence, SequenceId};
 
 /// The bounds of a step.
@@ -97,9 +97,9 @@ impl Scheduler {
 
     /// Takes a sequence that is younger than all others. One that would not fit into the cache even
     /// alone is given back.
-    pub(crate) fn add(&mut self, sequence: Sequence) -> Result<(), Sequence> {
+    pub(crate) fn add(&mut self, sequence: Sequence) -> Result<(), Box<Sequence>> {
         if blocks_for(sequence.most_positions()) > self.pool.total() {
-            return Err(sequence);
+            return Err(Box::new(sequence));
         }
         self.waiting.push_back(sequence);
         Ok(())
@@ -122,6 +122,17 @@ impl Scheduler {
             self.pool.settle(&mut table, sequence.settled());
             sequence.table = table;
         }
+    }
+
+    /// A root for sequences whose keys and values depend on more than the tokens.
+    pub(crate) fn root(&mut self) -> Prefix {
+        self.pool.fresh_prefix()
+    }
+
+    /// Number of sequences of a root.
+    pub(crate) fn rooted(&self, root: Prefix) -> usize {
+        let all = self.waiting.iter().chain(&self.running);
+        all.filter(|sequence| sequence.root() == root).count()
     }
 
     /// Forgets everything that is cached.
@@ -213,11 +224,12 @@ impl Scheduler {
             return false;
         };
         let tokens = sequence.skippable();
-        let next = self.pool.cached(tokens) + BLOCK;
+        let next = self.pool.cached(sequence.root(), tokens) + BLOCK;
         next <= tokens.len()
             && older.iter().any(|older| {
                 older.pending() > 1
                     && self.pool.caches(&older.table)
+                    && older.root() == sequence.root()
                     && older.tokens().get(..next) == tokens.get(..next)
             })
     }
@@ -227,11 +239,12 @@ impl Scheduler {
         let Some(sequence) = self.running.get_mut(at) else {
             return;
         };
-        if self.pool.cached(sequence.skippable()) > sequence.computed() {
+        let root = sequence.root();
+        if self.pool.cached(root, sequence.skippable()) > sequence.computed() {
             self.pool.release(sequence.evict());
             // It takes no more than it gave back.
             let positions = sequence.tokens().len();
-            if let Some(table) = self.pool.open(sequence.skippable(), positions, 0) {
+            if let Some(table) = self.pool.open(root, sequence.skippable(), positions, 0) {
                 sequence.place(table);
             }
         }
@@ -283,7 +296,8 @@ impl Scheduler {
         };
         // A spare block for each running sequence, so that a newcomer is not sent away at once.
         let (tokens, positions) = (first.skippable(), first.tokens().len());
-        let Some(table) = self.pool.open(tokens, positions, self.running.len()) else {
+        let spare = self.running.len();
+        let Some(table) = self.pool.open(first.root(), tokens, positions, spare) else {
             return false;
         };
         match self.waiting.pop_front() {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::blocks::BlockTable;
+use crate::blocks::{BlockTable, Prefix};
 
 /// Identifies a sequence; sequences that came later have larger ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +24,8 @@ pub(crate) struct Sequence {
     scoring: usize,
     /// How many of them have been scored; they need not be again if the cache is lost.
     scored: usize,
+    /// What its keys and values depend on besides the tokens.
+    root: Prefix,
     /// The blocks that hold them.
     pub(crate) table: BlockTable,
 }
@@ -40,6 +42,7 @@ impl Sequence {
             begun: false,
             scoring: 0,
             scored: 0,
+            root: Prefix::default(),
             table: BlockTable::default(),
         }
     }
@@ -48,6 +51,17 @@ impl Sequence {
     pub(crate) fn scoring(mut self, positions: usize) -> Self {
         self.scoring = positions.min(self.tokens.len());
         self
+    }
+
+    /// With keys and values that depend on more than the tokens.
+    pub(crate) fn rooted(mut self, root: Prefix) -> Self {
+        self.root = root;
+        self
+    }
+
+    /// What its keys and values depend on besides the tokens.
+    pub(crate) fn root(&self) -> Prefix {
+        self.root
     }
 
     /// The positions that are still to be scored.

@@ -432,6 +432,7 @@ impl FiresideOps for CubeBackend {
                     word(params.expert_rows),
                     word(first_expert),
                     word(held),
+                    word(params.routes_at / 2),
                 ],
             );
         }
@@ -534,7 +535,7 @@ impl FiresideOps for CubeBackend {
                 word(x_stride),
                 word(stride),
                 word(params.width),
-                word(params.offset),
+                word(params.offset.unwrap_or(0)),
                 params.activation as u32,
             ],
         );

@@ -130,13 +130,19 @@ impl FiresideOps for Flex {
             Some(_) => x.shape()[0] * params.chosen,
             None => x.shape()[0] / params.chosen,
         };
+        let routed = rows
+            * if params.glu.is_some() {
+                1
+            } else {
+                params.chosen
+            };
         let mut out = out
             .into_option()
             .unwrap_or_else(|| zeros(rows, params.y_stride));
         twin::experts(
             &planes(&params.matrix, &quants, scales.as_ref()),
             x.storage(),
-            routes.storage(),
+            &routes.storage()[params.routes_at..][..2 * routed],
             gain.as_ref().map(|t| t.storage()),
             residual.as_ref().map(|t| t.storage()),
             &params,

@@ -268,7 +268,7 @@ pub struct ExpertsExtras<'a> {
     pub residual: Option<&'a Tensor<2>>,
 }
 
-/// Products with the experts that [`route`] chose.
+/// Products with the experts that [`route`] chose, or that a step's words name.
 ///
 /// With a gate, `x` has a row for each token and the result one for each route, times the route's weight:
 /// `[tokens * chosen][y_stride]`. Without one, `x` has a row for each route and the result one for each
@@ -276,10 +276,10 @@ pub struct ExpertsExtras<'a> {
 ///
 /// Experts in parts take one call per part. With a gate, each after the first gets the `out` of the one before;
 /// without one, each gets the result of the one before as its residual.
-pub fn experts(
+pub fn experts<const D: usize>(
     x: &Tensor<2>,
     planes: &PlaneTensors,
-    routes: &Tensor<2, Int>,
+    routes: &Tensor<D, Int>,
     extras: ExpertsExtras<'_>,
     out: Option<Tensor<2>>,
     params: ExpertsParams,
@@ -339,7 +339,7 @@ pub fn attention(
     ))
 }
 
-/// Gated activation of the two halves of `x`: `[tokens][stride]`.
+/// Activation of `x`, or of its first half times the second where there is a gate: `[tokens][stride]`.
 pub fn glu(x: Tensor<2>, params: GluParams) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::fireside_glu(x.into_dispatch(), params))
 }

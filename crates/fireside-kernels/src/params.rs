@@ -154,6 +154,9 @@ pub struct RouteParams {
 /// Experts that a token may take at the most.
 pub const MOST_CHOSEN: usize = 32;
 
+/// The expert of a route that leads to none.
+pub const NO_EXPERT: u32 = u32::MAX;
+
 /// Products with chosen experts, [`crate::ops::experts`].
 #[derive(Debug, Clone)]
 pub struct ExpertsParams {
@@ -165,6 +168,8 @@ pub struct ExpertsParams {
     pub expert_rows: usize,
     /// Experts that a token takes.
     pub chosen: usize,
+    /// Where the routes begin in the words that hold them; even. A route to [`NO_EXPERT`] adds nothing.
+    pub routes_at: usize,
     /// Stride of y, whose columns are all stored.
     pub y_stride: usize,
     /// With a gate: the row where up rows start, and the gate's function. A result is then that of one route,
@@ -242,14 +247,14 @@ pub struct AttentionParams {
     pub profile: Profile,
 }
 
-/// Gated activation of halves, [`crate::ops::glu`].
+/// Activation, gated or not, [`crate::ops::glu`].
 #[derive(Debug, Clone)]
 pub struct GluParams {
     /// Elements of the result without padding.
     pub width: usize,
-    /// The column where the up half starts.
-    pub offset: usize,
-    /// The gate's function.
+    /// The column where the up half starts, past the first; `None` where there is no gate.
+    pub offset: Option<usize>,
+    /// The function, of the gate where there is one.
     pub activation: Activation,
     /// Kernel shapes.
     pub profile: Profile,

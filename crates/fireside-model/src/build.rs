@@ -8,10 +8,11 @@ use fireside_kernels::device::ComputeDevice;
 use crate::config::DecoderConfig;
 use crate::decoder::{Attention, Decoder, FeedForward, Function, Gate, Layer, Norm, Second};
 use crate::error::ModelError;
-use crate::family::{Fused, HeadNorms, Naming, NormPlaces, Part};
+use crate::family::{HeadNorms, Naming, NormPlaces, Part};
 use crate::matrix::{Matrix, vector};
-use crate::pack::{Packer, RowOrder, RowSource, expect, head_rows, padded_rows};
+use crate::pack::{Packer, RowOrder, RowSource, expect, head_rows};
 use crate::quantize::Quantize;
+use crate::rows::{Piece, attention_columns, gate_up, pairs, query_key_value};
 use burn::tensor::Tensor;
 
 /// Progress of an upload, in bytes of the file's tensors.
@@ -122,29 +123,12 @@ impl Builder<'_> {
 
     fn attention(&self, layer: usize) -> Result<Attention, ModelError> {
         let config = self.config;
-        let (dim, stored) = (config.head_dim, config.stored_head_dim());
-        // The kernels rotate neighbouring pairs; other files pair the halves of a head.
-        let pair = !(self.naming == Naming::Gguf && config.family.gguf_pairs_neighbours);
-        let order = |heads, pair| head_rows(heads, dim, config.rope.rotary, pair);
-        let (queries, keys) = (config.heads, config.kv_heads);
-        let sources = self.rows(
-            Part::QueryKeyValue,
-            layer,
-            [
-                (Part::Query, queries * dim, order(queries, pair)),
-                (Part::Key, keys * dim, order(keys, pair)),
-                (Part::Value, keys * dim, order(keys, false)),
-            ],
-        )?;
+        let dim = config.head_dim;
+        let sources = self.rows(&query_key_value(config, self.naming), layer)?;
         let qkv = self.matrix(&sources, config.hidden, None)?;
         let qkv_bias = self.biases(&sources)?;
-        let head_gains = self.head_gains(layer, pair)?;
-        // Padded heads widen the columns of the output projection.
-        let columns: Option<Vec<Option<usize>>> = (stored != dim).then(|| {
-            (0..config.heads * stored)
-                .map(|c| (c % stored < dim).then_some(c / stored * dim + c % stored))
-                .collect()
-        });
+        let head_gains = self.head_gains(layer, pairs(config, self.naming))?;
+        let columns = attention_columns(config);
         let out = self.plain(Part::AttentionOut, layer, config.hidden, config.heads * dim)?;
         let out_bias = self.biases(std::slice::from_ref(&out))?;
         let out = self.matrix(&[out], config.heads * dim, columns.as_deref())?;
@@ -163,14 +147,10 @@ impl Builder<'_> {
     fn feed_forward(&self, layer: usize) -> Result<FeedForward, ModelError> {
         let config = self.config;
         let width = config.intermediate;
-        let order = || padded_rows(1, width);
-        let (sources, gate) = if config.family.gated {
-            let parts = [(Part::Gate, width, order()), (Part::Up, width, order())];
-            let sources = self.rows(Part::GateUp, layer, parts)?;
-            (Vec::from(sources), Gate::Inside)
-        } else {
-            let up = self.plain(Part::Up, layer, width, config.hidden)?;
-            (vec![up], Gate::None)
+        let sources = self.rows(&gate_up(config), layer)?;
+        let gate = match config.family.gated {
+            true => Gate::Inside,
+            false => Gate::None,
         };
         let bias = self.biases(&sources)?;
         let mut inside = None;
@@ -202,52 +182,14 @@ impl Builder<'_> {
         })
     }
 
-    /// The rows of parts that go into one matrix, each in its order: of tensors of their own, or where
-    /// the family keeps them together, of the tensor of `together`.
-    fn rows<const N: usize>(
-        &self,
-        together: Part,
-        layer: usize,
-        parts: [(Part, usize, RowOrder); N],
-    ) -> Result<[RowSource; N], ModelError> {
-        let (hidden, dim) = (self.config.hidden, self.config.head_dim);
-        let family = self.config.family;
-        let fused = match together {
-            Part::GateUp if family.fused_gate => Fused::PartByPart,
-            Part::GateUp => Fused::No,
-            _ => family.fused,
+    /// The rows of pieces that go into one matrix, each of them `hidden` wide.
+    fn rows(&self, pieces: &[Piece], layer: usize) -> Result<Vec<RowSource>, ModelError> {
+        let source = |piece: &Piece| {
+            let plain = self.plain(piece.part, layer, piece.rows, self.config.hidden)?;
+            let order = piece.order.clone();
+            Ok(RowSource { order, ..plain })
         };
-        let fused = match (fused, self.naming) {
-            // Converters put the parts one after the other.
-            (Fused::HeadByHead, Naming::Gguf) => Fused::PartByPart,
-            (fused, _) => fused,
-        };
-        let mut sources = Vec::with_capacity(N);
-        if fused == Fused::No {
-            for (part, rows, order) in parts {
-                let plain = self.plain(part, layer, rows, hidden)?;
-                sources.push(RowSource { order, ..plain });
-            }
-        } else {
-            let all = parts.iter().map(|(_, rows, _)| rows).sum();
-            let plain = self.plain(together, layer, all, hidden)?;
-            let mut first = 0;
-            for (index, (_, rows, order)) in parts.into_iter().enumerate() {
-                sources.push(RowSource {
-                    tensor: plain.tensor.clone(),
-                    transposed: plain.transposed,
-                    quantize: plain.quantize,
-                    order: order.map(rows, |row| match fused {
-                        Fused::HeadByHead => (row / dim * N + index) * dim + row % dim,
-                        _ => first + row,
-                    }),
-                });
-                first += rows;
-            }
-        }
-        sources.try_into().map_err(|_| ModelError::Contradiction {
-            what: "a matrix has other parts than it was asked for".into(),
-        })
+        pieces.iter().map(source).collect()
     }
 
     /// The gains of queries and of keys, in the order that their elements are stored in.

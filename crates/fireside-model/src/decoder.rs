@@ -14,6 +14,7 @@ use crate::config::DecoderConfig;
 use crate::error::ModelError;
 use crate::experts::Experts;
 use crate::family::{HeadNorms, NormPlaces};
+use crate::lora::{Loras, Place, Stack};
 use crate::matrix::{Matrix, Product};
 use crate::plan::Shape;
 
@@ -126,10 +127,32 @@ pub struct Decoder {
 
 /// What every layer of a step needs.
 pub(crate) struct Run<'a> {
-    config: &'a DecoderConfig,
-    shape: &'a Shape,
-    step: &'a Tensor<1, Int>,
+    pub(crate) config: &'a DecoderConfig,
+    pub(crate) shape: &'a Shape,
+    pub(crate) step: &'a Tensor<1, Int>,
     pub(crate) profile: Profile,
+    pub(crate) loras: &'a Loras,
+}
+
+/// What LoRA adapters add to the product with a matrix.
+struct Adapted<'a> {
+    stack: &'a Stack,
+    routes_at: usize,
+}
+
+impl Run<'_> {
+    /// What LoRA adapters add at a place, where any token has one.
+    fn adapted(&self, layer: usize, place: Place) -> Option<Adapted<'_>> {
+        let routes_at = self.shape.loras_at?;
+        let stack = self.loras.at(layer, place)?;
+        Some(Adapted { stack, routes_at })
+    }
+}
+
+impl Adapted<'_> {
+    fn add(&self, x: &Tensor<2>, y: Tensor<2>, run: &Run<'_>) -> Tensor<2> {
+        self.stack.add(x, y, run.step, self.routes_at, run.profile)
+    }
 }
 
 impl Norm {
@@ -192,14 +215,21 @@ fn product_in(
     matrix: &Matrix,
     x: &Tensor<2>,
     extra: Product<'_>,
+    adapted: Option<Adapted<'_>>,
     run: &Run<'_>,
 ) -> Tensor<2> {
-    let Some(norm) = norm else {
-        return matrix.product(x, extra, run.profile);
-    };
-    match norm.inside(run) {
-        None => matrix.product(&norm.all(x, run), extra, run.profile),
-        norm => matrix.product(x, Product { norm, ..extra }, run.profile),
+    // What is adapted has two products with what is normed.
+    let inside = norm.filter(|_| adapted.is_none());
+    if let Some(norm) = inside.and_then(|norm| norm.inside(run)) {
+        let norm = Some(norm);
+        return matrix.product(x, Product { norm, ..extra }, run.profile);
+    }
+    let normed = norm.map(|norm| norm.all(x, run));
+    let x = normed.as_ref().unwrap_or(x);
+    let product = matrix.product(x, extra, run.profile);
+    match adapted {
+        Some(adapted) => adapted.add(x, product, run),
+        None => product,
     }
 }
 
@@ -211,6 +241,7 @@ fn product_onto(
     matrix: &Matrix,
     own: &Tensor<2>,
     bias: Option<&Tensor<1>>,
+    adapted: Option<Adapted<'_>>,
     run: &Run<'_>,
 ) -> Tensor<2> {
     let onto = run.config.family.norms == NormPlaces::Onto;
@@ -219,7 +250,10 @@ fn product_onto(
         residual: (norm.is_none() || onto).then_some(x),
         ..Default::default()
     };
-    let product = matrix.product(own, extra, run.profile);
+    let mut product = matrix.product(own, extra, run.profile);
+    if let Some(adapted) = adapted {
+        product = adapted.add(own, product, run);
+    }
     match norm {
         None => product,
         Some(norm) if onto => norm.all(&product, run),
@@ -240,7 +274,8 @@ impl Attention {
             bias: self.qkv_bias.as_ref(),
             ..Default::default()
         };
-        let qkv = product_in(self.norm.as_ref(), &self.qkv, x, extra, run);
+        let adapted = run.adapted(layer, Place::QueryKeyValue);
+        let qkv = product_in(self.norm.as_ref(), &self.qkv, x, extra, adapted, run);
         let (keys, values) = cache.take(layer).ok_or_else(|| ModelError::Step {
             what: "the cache has fewer layers than the model, or an earlier step failed".into(),
         })?;
@@ -295,32 +330,47 @@ impl Attention {
         );
         cache.put(layer, keys, values);
         let (norm, bias) = (self.post_norm.as_ref(), self.out_bias.as_ref());
-        Ok(product_onto(x, norm, &self.out, &attended, bias, run))
+        let adapted = run.adapted(layer, Place::AttentionOut);
+        Ok(product_onto(
+            x, norm, &self.out, &attended, bias, adapted, run,
+        ))
     }
 }
 
 impl FeedForward {
     /// What comes of `x`, added to `residual`.
-    fn forward(&self, x: &Tensor<2>, residual: &Tensor<2>, run: &Run<'_>) -> Tensor<2> {
+    fn forward(
+        &self,
+        x: &Tensor<2>,
+        residual: &Tensor<2>,
+        layer: usize,
+        run: &Run<'_>,
+    ) -> Tensor<2> {
         let activation = self.activation.0;
+        let adapted = run.adapted(layer, Place::GateUp);
+        let after = adapted.is_some() || matches!(self.gate, Gate::After);
+        let inside = (!after).then_some(activation);
         let extra = Product {
             bias: self.gate_up_bias.as_ref(),
-            gate: matches!(self.gate, Gate::Inside).then_some(activation),
-            activation: matches!(self.gate, Gate::None).then_some(activation),
+            gate: inside.filter(|_| matches!(self.gate, Gate::Inside)),
+            activation: inside.filter(|_| matches!(self.gate, Gate::None)),
             ..Default::default()
         };
-        let mut own = product_in(self.norm.as_ref(), &self.gate_up, x, extra, run);
-        if let Gate::After = self.gate {
+        let norm = self.norm.as_ref();
+        let mut own = product_in(norm, &self.gate_up, x, extra, adapted, run);
+        if after {
+            let gated = !matches!(self.gate, Gate::None);
             let params = GluParams {
                 width: self.width,
-                offset: self.gate_up.rows() / 2,
+                offset: gated.then_some(self.gate_up.rows() / 2),
                 activation,
                 profile: run.profile,
             };
             own = ops::glu(own, params);
         }
         let (norm, bias) = (self.post_norm.as_ref(), self.down_bias.as_ref());
-        product_onto(residual, norm, &self.down, &own, bias, run)
+        let adapted = run.adapted(layer, Place::Down);
+        product_onto(residual, norm, &self.down, &own, bias, adapted, run)
     }
 }
 
@@ -329,18 +379,10 @@ impl Decoder {
     /// final norm of all its tokens; `None` where it wants no row. Keys and values go to the cache.
     pub(crate) fn hidden(
         &self,
-        config: &DecoderConfig,
-        shape: &Shape,
-        step: &Tensor<1, Int>,
+        run: &Run<'_>,
         cache: &mut KvCache,
-        profile: Profile,
     ) -> Result<Option<Tensor<2>>, ModelError> {
-        let run = Run {
-            config,
-            shape,
-            step,
-            profile,
-        };
+        let (shape, step, profile) = (run.shape, run.step, run.profile);
         let (tokens, at) = (shape.tokens, shape.tokens_at);
         let mut x = self
             .embedding
@@ -356,21 +398,21 @@ impl Decoder {
             what: "the embedding table is empty".into(),
         })?;
         if let Some(norm) = &self.embedding_norm {
-            x = norm.all(&x, &run);
+            x = norm.all(&x, run);
         }
         for (index, layer) in self.layers.iter().enumerate() {
-            let attended = layer.attention.forward(&x, index, cache, &run)?;
-            let input = if config.parallel { &x } else { &attended };
+            let attended = layer.attention.forward(&x, index, cache, run)?;
+            let input = if run.config.parallel { &x } else { &attended };
             x = match &layer.second {
-                Second::Dense(dense) => dense.forward(input, &attended, &run),
-                Second::Experts(experts) => experts.forward(input, &attended, &run),
+                Second::Dense(dense) => dense.forward(input, &attended, index, run),
+                Second::Experts(experts) => experts.forward(input, &attended, run),
             };
         }
         if shape.rows == 0 {
             return Ok(None);
         }
         Ok(Some(match &self.norm {
-            Some(norm) => norm.rows(&x, shape.rows, shape.rows_at, &run),
+            Some(norm) => norm.rows(&x, shape.rows, shape.rows_at, run),
             None => x,
         }))
     }

@@ -136,6 +136,38 @@ pub enum ModelError {
         /// Positions that fit.
         fits: u64,
     },
+    /// A tensor of a LoRA adapter has another shape than the model makes it.
+    #[error(
+        "tensor {tensor:?} of the LoRA adapter has shape {found:?}, for this model it would be {expected:?}: {base}"
+    )]
+    LoraShape {
+        /// The tensor.
+        tensor: String,
+        /// Its shape in the file.
+        found: Vec<usize>,
+        /// The shape that fits.
+        expected: Vec<usize>,
+        /// The model that it is for.
+        base: String,
+    },
+    /// A LoRA adapter adapts what this model does not have, or what cannot be adapted.
+    #[error(
+        "tensor {tensor:?} of the LoRA adapter fits nothing in this model: adapted are attention and dense feed-forward projections of its {layers} layers; {base}"
+    )]
+    LoraTensor {
+        /// The tensor.
+        tensor: String,
+        /// Layers of the model.
+        layers: usize,
+        /// The model that it is for.
+        base: String,
+    },
+    /// A LoRA adapter without tensors.
+    #[error("the LoRA adapter has no tensors; {base}")]
+    LoraEmpty {
+        /// The model that it is for.
+        base: String,
+    },
     /// A step that no engine should build.
     #[error("invalid step: {what}")]
     Step {

@@ -111,6 +111,7 @@ impl Experts {
                 held: (part.shape.offset, held),
                 expert_rows,
                 chosen: self.sizes.experts.chosen,
+                routes_at: 0,
                 y_stride: expert_rows,
                 glu: gate.map(|function| (held * expert_rows, function)),
                 norm: None,

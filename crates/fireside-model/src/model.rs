@@ -12,8 +12,9 @@ use fireside_kernels::selection::Selection;
 
 use crate::cache::KvCache;
 use crate::config::DecoderConfig;
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Run};
 use crate::error::ModelError;
+use crate::lora::{Lora, Loras};
 use crate::plan::{Plan, Shape};
 use crate::recordings::Key;
 use crate::step::{Selected, Step};
@@ -24,6 +25,7 @@ pub struct Model {
     config: DecoderConfig,
     decoder: Decoder,
     device: ComputeDevice,
+    loras: Loras,
 }
 
 impl Model {
@@ -32,6 +34,7 @@ impl Model {
             config,
             decoder,
             device,
+            loras: Loras::default(),
         }
     }
 
@@ -56,6 +59,22 @@ impl Model {
             .matrices()
             .map(crate::matrix::Matrix::bytes)
             .sum()
+    }
+
+    /// Makes these the LoRA adapters that chunks may name, by their place; those of before are forgotten.
+    /// An adapter must have been read for this model.
+    ///
+    /// # Errors
+    ///
+    /// The device cannot hold them, and those of before stay.
+    pub fn set_loras(&mut self, loras: &[Arc<Lora>]) -> Result<(), ModelError> {
+        self.loras = Loras::upload(loras, self.loras.version + 1, &self.device)?;
+        Ok(())
+    }
+
+    /// Bytes of LoRA adapters on the device.
+    pub fn lora_bytes(&self) -> u64 {
+        self.loras.bytes()
     }
 
     /// A cache of `blocks` blocks for this model.
@@ -84,7 +103,7 @@ impl Model {
                 what: "an encoder has hidden states, no logits".into(),
             });
         }
-        let plan = Plan::new(step, &self.config, cache.blocks())?;
+        let plan = Plan::new(step, &self.config, cache.blocks(), self.loras.count)?;
         if plan.shape.tokens == 0 {
             return Ok(Vec::new());
         }
@@ -118,16 +137,14 @@ impl Model {
         cache: &mut KvCache,
         step: &Step,
     ) -> Result<Vec<Vec<f32>>, ModelError> {
-        let plan = Plan::new(step, &self.config, cache.blocks())?;
+        let plan = Plan::new(step, &self.config, cache.blocks(), self.loras.count)?;
         if plan.shape.tokens == 0 {
             return Ok(Vec::new());
         }
         counters::uploaded(plan.words.len() * 4);
         let hidden = self.device.run(|| {
             let words = self.device.words(plan.words.clone())?;
-            let profile = self.device.profile();
-            self.decoder
-                .hidden(&self.config, &plan.shape, &words, cache, profile)
+            self.hidden_states(&plan.shape, &words, cache)
         })??;
         let Some(hidden) = hidden else {
             // See [`Self::step`].
@@ -149,6 +166,22 @@ impl Model {
         Ok((0..plan.shape.rows).map(row).collect())
     }
 
+    fn hidden_states(
+        &self,
+        shape: &Shape,
+        words: &Tensor<1, Int>,
+        cache: &mut KvCache,
+    ) -> Result<Option<Tensor<2>>, ModelError> {
+        let run = Run {
+            config: &self.config,
+            shape,
+            step: words,
+            profile: self.device.profile(),
+            loras: &self.loras,
+        };
+        self.decoder.hidden(&run, cache)
+    }
+
     /// The recording of a decode step's shape, made where there is none; `None` for other steps
     /// and on the CPU.
     async fn recording(
@@ -156,7 +189,7 @@ impl Model {
         cache: &mut KvCache,
         plan: &Plan,
     ) -> Result<Option<Arc<Recording<Launched>>>, ModelError> {
-        let Some(key) = Key::of(plan) else {
+        let Some(key) = Key::of(plan, self.loras.version) else {
             return Ok(None);
         };
         if let Some(recording) = cache.recordings.get(&key) {
@@ -215,9 +248,7 @@ impl Model {
         cache: &mut KvCache,
     ) -> Result<Option<(Tensor<2, Int>, Launched)>, ModelError> {
         let profile = self.device.profile();
-        let hidden = self
-            .decoder
-            .hidden(&self.config, shape, words, cache, profile)?;
+        let hidden = self.hidden_states(shape, words, cache)?;
         let Some(hidden) = hidden else {
             return Ok(None);
         };

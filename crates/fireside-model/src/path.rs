@@ -6,10 +6,12 @@ use std::path::Path;
 use fireside_formats::{Mapping, WeightFile};
 use fireside_kernels::device::ComputeDevice;
 
+use crate::config::DecoderConfig;
 use crate::embedding::EmbeddingFiles;
 use crate::error::ModelError;
 use crate::family::Naming;
 use crate::load::{Description, FolderFiles, LoadedModel, describe_folder, describe_gguf, load};
+use crate::lora::Lora;
 use crate::{OnProgress, device};
 
 /// A model's files, opened and described but not uploaded.
@@ -88,4 +90,27 @@ impl OpenModel {
 /// See [`OpenModel::open`] and [`load`].
 pub fn load_path(path: &Path, device: ComputeDevice) -> Result<LoadedModel, ModelError> {
     OpenModel::open(path)?.load(device, &mut |_, _| {})
+}
+
+/// Reads a LoRA adapter for a model from a folder with `adapter_config.json` and `adapter_model.safetensors`.
+///
+/// # Errors
+///
+/// A file that cannot be read or is broken, or an adapter for another model; see [`Lora::read`].
+pub fn open_lora(path: &Path, model: &DecoderConfig) -> Result<Lora, ModelError> {
+    let file = path.join("adapter_config.json");
+    let config = std::fs::read(&file).map_err(|error| ModelError::File {
+        path: file.display().to_string(),
+        reason: error.to_string(),
+    })?;
+    let weights = path.join("adapter_model.safetensors");
+    let pickle = path.join("adapter_model.bin");
+    if !weights.exists() && pickle.exists() {
+        return Err(ModelError::File {
+            path: pickle.display().to_string(),
+            reason: "pickled tensors are not read; save the adapter as adapter_model.safetensors"
+                .into(),
+        });
+    }
+    Lora::read(model, &config, &WeightFile::open(weights)?)
 }

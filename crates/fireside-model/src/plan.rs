@@ -1,6 +1,6 @@
 //! From a step to the one buffer that is uploaded for it, and the offsets the kernels need.
 
-use fireside_kernels::params::{BLOCK, NO_ROW, NO_TARGET, SELECT_SETTINGS};
+use fireside_kernels::params::{BLOCK, NO_EXPERT, NO_ROW, NO_TARGET, SELECT_SETTINGS};
 
 use crate::config::DecoderConfig;
 use crate::error::ModelError;
@@ -32,6 +32,8 @@ pub(crate) struct Shape {
     pub(crate) positions_at: usize,
     /// The tokens' types, where the model has some; else the same as the tokens.
     pub(crate) types_at: usize,
+    /// The LoRA adapter of each token, as routes to experts; `None` where no token has one.
+    pub(crate) loras_at: Option<usize>,
     /// The numbers 0 to `tokens`, for norms over all rows.
     pub(crate) identity_at: usize,
     /// Wanted rows.
@@ -62,13 +64,15 @@ impl Plan {
     /// # Errors
     ///
     /// A chunk without tokens, a token outside the vocabulary, a position outside the context
-    /// or its block table, a block outside the cache, rows out of order.
+    /// or its block table, a block outside the cache, a LoRA adapter that is none of the `loras`, rows out of
+    /// order.
     pub(crate) fn new(
         step: &Step,
         config: &DecoderConfig,
         blocks: usize,
+        loras: usize,
     ) -> Result<Self, ModelError> {
-        check(step, config, blocks)?;
+        check(step, config, blocks, loras)?;
         let tokens: usize = step.chunks.iter().map(|c| c.tokens.len()).sum();
         let longest = step
             .chunks
@@ -84,6 +88,13 @@ impl Plan {
         };
 
         let mut words = Vec::new();
+        // First, as routes are pairs of words.
+        let adapted = step.chunks.iter().any(|c| c.lora.is_some());
+        let loras_at = adapted.then_some(words.len());
+        for chunk in step.chunks.iter().filter(|_| adapted) {
+            let lora = chunk.lora.map_or(NO_EXPERT, |lora| lora as u32);
+            words.extend(std::iter::repeat_n([lora, 0], chunk.tokens.len()).flatten());
+        }
         let tokens_at = words.len();
         words.extend(step.chunks.iter().flat_map(|c| &c.tokens));
         let slots_at = words.len();
@@ -191,6 +202,7 @@ impl Plan {
             slots_at,
             positions_at,
             types_at,
+            loras_at,
             identity_at,
             rows,
             rows_at,
@@ -209,7 +221,12 @@ impl Plan {
     }
 }
 
-fn check(step: &Step, config: &DecoderConfig, blocks: usize) -> Result<(), ModelError> {
+fn check(
+    step: &Step,
+    config: &DecoderConfig,
+    blocks: usize,
+    loras: usize,
+) -> Result<(), ModelError> {
     let wrong = |what: String| Err(ModelError::Step { what });
     for chunk in &step.chunks {
         let end = chunk.start + chunk.tokens.len();
@@ -240,6 +257,9 @@ fn check(step: &Step, config: &DecoderConfig, blocks: usize) -> Result<(), Model
         }
         if let Some(block) = chunk.blocks.iter().find(|b| **b as usize >= blocks) {
             return wrong(format!("block {block} is outside the cache of {blocks}"));
+        }
+        if let Some(lora) = chunk.lora.filter(|lora| *lora >= loras) {
+            return wrong(format!("LoRA adapter {lora} is none of {loras}"));
         }
         let ascending = chunk.rows.windows(2).all(|pair| pair[0].0 < pair[1].0);
         if !ascending

@@ -19,16 +19,19 @@ const WORDS: usize = 1024;
 pub(crate) struct Key {
     shape: Shape,
     words: usize,
+    /// The version of the LoRA adapters, where they take part.
+    loras: Option<u64>,
 }
 
 impl Key {
     /// The key of a step worth recording: one token per sequence, with something to select.
-    pub(crate) fn of(plan: &Plan) -> Option<Self> {
+    pub(crate) fn of(plan: &Plan, loras: u64) -> Option<Self> {
         let shape = plan.shape;
         let decode = shape.tile_tokens == 1 && shape.rows > 0 && shape.tokens <= TOKENS;
         decode.then(|| Self {
             shape,
             words: plan.words.len().max(WORDS).next_power_of_two(),
+            loras: shape.loras_at.map(|_| loras),
         })
     }
 

@@ -56,6 +56,8 @@ pub struct Chunk {
     pub start: usize,
     /// The sequence's block table: block numbers covering `start + tokens.len()` positions.
     pub blocks: Vec<u32>,
+    /// The number of its LoRA adapter among those of [`crate::Model::set_loras`].
+    pub lora: Option<usize>,
     /// What to select, per wanted row: the index within `tokens` (ascending) and the selection.
     pub rows: Vec<(usize, RowSelection)>,
 }

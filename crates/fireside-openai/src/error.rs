@@ -129,6 +129,14 @@ impl From<EngineError> for ApiError {
             EngineError::InvalidParameter { field, .. } => {
                 (ErrorKind::InvalidRequest, Some(openai_name(field)), None)
             }
+            EngineError::UnknownLora { .. } => {
+                (ErrorKind::NotFound, Some("model"), Some("model_not_found"))
+            }
+            EngineError::LoraInUse { .. } => (
+                ErrorKind::InvalidRequest,
+                Some("lora_name"),
+                Some("lora_in_use"),
+            ),
             EngineError::EmptyPrompt | EngineError::PromptToken { .. } => {
                 (ErrorKind::InvalidRequest, Some("prompt"), None)
             }

@@ -12,7 +12,7 @@ use crate::Options;
 use crate::embed_worker::{EmbedJob, Embedded};
 use crate::http::error::Names;
 use crate::trace::Generation;
-use crate::worker::{EmbedFacts, Facts, Job, Shared, Update};
+use crate::worker::{EmbedFacts, Facts, Job, Shared, Task, Update};
 
 /// The state of the server.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(crate) struct App {
     pub(crate) translations: Arc<Semaphore>,
     /// One for each byte of a body that may be in memory.
     pub(crate) bodies: Arc<Semaphore>,
+    /// Changes of LoRA adapters, one at a time.
+    pub(crate) lora_turn: tokio::sync::Mutex<()>,
     /// When the server started, in seconds since 1970.
     pub(crate) started: u64,
 }
@@ -34,7 +36,7 @@ pub(crate) struct App {
 #[derive(Debug)]
 pub(crate) enum Work {
     /// Text.
-    Generate(mpsc::Sender<Job>),
+    Generate(mpsc::Sender<Task>),
     /// Embeddings.
     Embed(mpsc::Sender<EmbedJob>),
 }
@@ -55,7 +57,7 @@ impl App {
     ///
     /// The model is not loaded, or makes embeddings, or the server ends.
     pub(crate) fn facts(&self) -> Result<Arc<Facts>, ApiError> {
-        self.generates()?;
+        self.tasks()?;
         self.shared.status.open()?;
         let facts = self.shared.facts.read();
         let facts = facts.ok().and_then(|facts| facts.clone());
@@ -76,7 +78,7 @@ impl App {
     }
 
     /// The way to a model that generates.
-    fn generates(&self) -> Result<&mpsc::Sender<Job>, ApiError> {
+    pub(crate) fn tasks(&self) -> Result<&mpsc::Sender<Task>, ApiError> {
         match &self.work {
             Work::Generate(jobs) => Ok(jobs),
             Work::Embed(_) => Err(self.wrong_model("embeddings, no text: call /v1/embeddings")),
@@ -154,27 +156,43 @@ impl App {
         })
     }
 
-    /// Sees that a client means this model.
+    /// Sees that a client means this model, and gives the LoRA adapter that it means by its name.
     ///
     /// # Errors
     ///
-    /// It names another one.
-    pub(crate) fn check_model(&self, name: Option<&str>) -> Result<(), ApiError> {
-        match name {
-            Some(name) if !name.is_empty() && !self.options.serves(name) => Err(ApiError {
-                param: Some("model".into()),
-                ..ApiError::new(
-                    ErrorKind::NotFound,
-                    format!(
-                        "model is {:?}; expected {:?}, the one that is served",
-                        name.chars().take(80).collect::<String>(),
-                        self.options.model
-                    ),
-                )
-                .with_code("model_not_found")
-            }),
-            _ => Ok(()),
+    /// It names another model.
+    pub(crate) fn check_model(&self, name: Option<&str>) -> Result<Option<Arc<str>>, ApiError> {
+        let named = name.filter(|name| !name.is_empty() && !self.options.serves(name));
+        let Some(name) = named else {
+            return Ok(None);
+        };
+        let lora = self.lora(name).ok_or_else(|| ApiError {
+            param: Some("model".into()),
+            ..ApiError::new(
+                ErrorKind::NotFound,
+                format!(
+                    "model is {:?}; expected {}",
+                    name.chars().take(80).collect::<String>(),
+                    self.served_names()
+                ),
+            )
+            .with_code("model_not_found")
+        })?;
+        Ok(Some(lora))
+    }
+
+    /// The names that are served, in words.
+    pub(crate) fn served_names(&self) -> String {
+        let loras = self.loras();
+        let model = &self.options.model;
+        if loras.is_empty() {
+            return format!("{model:?}, the one that is served");
         }
+        let names: Vec<String> = loras.iter().map(|own| format!("{:?}", own.name)).collect();
+        format!(
+            "{model:?} or one of its LoRA adapters, {}",
+            names.join(", ")
+        )
     }
 
     /// Most tokens of a prompt and its answer together.
@@ -305,7 +323,8 @@ impl App {
         };
         let ended = || self.shared.status.open().err().unwrap_or_else(engine_ended);
         // There is a place in the channel for every permit.
-        self.generates()?.try_send(job).map_err(|_| ended())?;
+        let task = Task::Generate(Box::new(job));
+        self.tasks()?.try_send(task).map_err(|_| ended())?;
         let deadline = time::Instant::from_std(entry.arrived + self.options.request_timeout);
         match time::timeout_at(deadline, outcome).await {
             Ok(Ok(outcome)) => outcome.map_err(|mut error| {

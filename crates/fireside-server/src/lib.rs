@@ -24,6 +24,7 @@ mod app;
 mod docs;
 mod embed_worker;
 mod http;
+mod loras;
 mod metrics;
 mod options;
 mod pace;
@@ -46,6 +47,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 pub use embed_worker::LoadedEmbedder;
+pub use loras::LoraReader;
 pub use options::Options;
 pub use tls::Tls;
 pub use trace::TARGET as TRACE_TARGET;
@@ -78,7 +80,8 @@ impl Server {
         load: impl FnMut() -> Result<Loaded<E>, String> + Send + 'static,
     ) -> io::Result<Self> {
         Self::over(options, |most, shared| {
-            let (jobs, receiver) = mpsc::channel(most);
+            // One place more, for changes of LoRA adapters.
+            let (jobs, receiver) = mpsc::channel(most.saturating_add(1));
             thread::Builder::new()
                 .name("engine".into())
                 .spawn(move || worker::run(load, receiver, &shared))?;
@@ -131,10 +134,13 @@ impl Server {
             metrics,
             facts: RwLock::new(None),
             embeds: RwLock::new(None),
+            loras: RwLock::new(None),
             failure: watch::Sender::new(None),
             pace: Mutex::default(),
         });
-        let most = options.max_concurrent_requests.min(Semaphore::MAX_PERMITS);
+        let most = options
+            .max_concurrent_requests
+            .min(Semaphore::MAX_PERMITS - 1);
         let work = spawn(most, Arc::clone(&shared))?;
         let started = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -147,6 +153,7 @@ impl Server {
                 options,
                 shared,
                 work,
+                lora_turn: tokio::sync::Mutex::default(),
                 started,
             }),
         })

@@ -48,6 +48,8 @@ pub struct Options {
     /// Origins whose pages may call; `*` for all. Without keys a page of another origin is refused,
     /// and on a loopback address any name but `localhost` and those of these origins.
     pub cors_allow_origin: Vec<String>,
+    /// A folder whose LoRA adapters clients may load, and unload; without it they may not.
+    pub lora_root: Option<PathBuf>,
     /// A folder with the demo page, for browsers that ask for `/`; without it they get a page that
     /// says what is served.
     pub web_root: Option<PathBuf>,
@@ -86,6 +88,7 @@ impl Options {
             stuck_after: Duration::from_secs(120),
             api_keys: Vec::new(),
             cors_allow_origin: Vec::new(),
+            lora_root: None,
             web_root: None,
             tls: None,
         }
@@ -108,7 +111,7 @@ impl Options {
     }
 
     /// Whether a client that gives this name means the model.
-    pub(crate) fn serves(&self, name: &str) -> bool {
+    pub fn serves(&self, name: &str) -> bool {
         name == self.model || ANY.contains(&name) || self.aliases.iter().any(|alias| alias == name)
     }
 }

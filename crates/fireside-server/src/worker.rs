@@ -17,6 +17,7 @@ use fireside_openai::{ApiError, ErrorKind};
 use fireside_tokenizer::{ChatTemplate, Tokenizer};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
+use crate::loras::{self, LoraReader, LoraTask, Served};
 use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::status::Status;
@@ -39,6 +40,8 @@ pub struct Loaded<E> {
     pub template: Option<ChatTemplate>,
     /// What the device is, for `/info`.
     pub device: String,
+    /// Reads LoRA adapters that clients ask for; without it they cannot.
+    pub lora_reader: Option<LoraReader>,
 }
 
 /// What handlers know of the engine.
@@ -55,6 +58,26 @@ pub(crate) struct Facts {
     pub(crate) max_waiting: usize,
     pub(crate) max_waiting_tokens: usize,
     pub(crate) step_tokens: usize,
+    pub(crate) lora_reader: Option<LoraReader>,
+}
+
+/// What handlers ask of the engine's thread.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// To generate.
+    Generate(Box<Job>),
+    /// To change LoRA adapters.
+    Lora(LoraTask),
+}
+
+impl Task {
+    fn refuse(self, error: ApiError) {
+        // Who asked may have left.
+        let _ = match self {
+            Self::Generate(job) => job.accepted.send(Err(error)),
+            Self::Lora(task) => task.reply.send(Err(error)),
+        };
+    }
 }
 
 /// What handlers know of an embedder.
@@ -97,6 +120,8 @@ pub(crate) struct Shared {
     pub(crate) facts: RwLock<Option<Arc<Facts>>>,
     /// The same of an embedder.
     pub(crate) embeds: RwLock<Option<Arc<EmbedFacts>>>,
+    /// The LoRA adapters of the engine, for the next one too.
+    pub(crate) loras: RwLock<Option<Vec<Served>>>,
     /// Why the first loading failed.
     pub(crate) failure: watch::Sender<Option<String>>,
     /// How fast sequences end.
@@ -106,11 +131,12 @@ pub(crate) struct Shared {
 /// Loads, serves and, after a loss of the device, loads again, until no handler is left.
 pub(crate) fn run<E: Executor>(
     load: impl FnMut() -> Result<Loaded<E>, String>,
-    jobs: mpsc::Receiver<Job>,
+    jobs: mpsc::Receiver<Task>,
     shared: &Shared,
 ) {
     let begin = |mut loaded: Loaded<E>| {
         bound_queue(&mut loaded.engine);
+        loras::restore(&mut loaded.engine, shared);
         publish(&loaded, shared);
         tracing::info!(device = %loaded.device, "ready");
         Worker {
@@ -121,8 +147,7 @@ pub(crate) fn run<E: Executor>(
             shared,
         }
     };
-    let refuse = |job: Job, error| drop(job.accepted.send(Err(error)));
-    supervise(load, jobs, shared, begin, refuse);
+    supervise(load, jobs, shared, begin, Task::refuse);
 }
 
 /// What owns an engine and its device.
@@ -228,6 +253,7 @@ fn publish<E: Executor>(loaded: &Loaded<E>, shared: &Shared) {
         max_waiting: engine.config().max_waiting,
         max_waiting_tokens: engine.config().max_waiting_tokens,
         step_tokens: engine.config().step_tokens,
+        lora_reader: loaded.lora_reader.clone(),
     };
     shared.metrics.gauges(&engine.stats(), BLOCK);
     if let Ok(mut place) = shared.facts.write() {
@@ -260,21 +286,21 @@ struct Worker<'a, E> {
     shared: &'a Shared,
 }
 
-impl<E: Executor> Serve<Job> for Worker<'_, E> {
+impl<E: Executor> Serve<Task> for Worker<'_, E> {
     fn steps(&self) -> u64 {
         self.engine.stats().steps
     }
 
-    fn serve(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Result<(), String> {
+    fn serve(&mut self, tasks: &mut mpsc::Receiver<Task>) -> Result<(), String> {
         loop {
             if !self.engine.has_work() {
-                match jobs.blocking_recv() {
-                    Some(job) => self.take(job),
+                match tasks.blocking_recv() {
+                    Some(task) => self.begin(task),
                     None => return Ok(()),
                 }
             }
-            while let Ok(job) = jobs.try_recv() {
-                self.take(job);
+            while let Ok(task) = tasks.try_recv() {
+                self.begin(task);
             }
             self.drop_abandoned();
             // A step may be long; what waits for it is told before.
@@ -288,6 +314,13 @@ impl<E: Executor> Serve<Job> for Worker<'_, E> {
 }
 
 impl<E: Executor> Worker<'_, E> {
+    fn begin(&mut self, task: Task) {
+        match task {
+            Task::Generate(job) => self.take(*job),
+            Task::Lora(task) => loras::change(&mut self.engine, task, self.shared),
+        }
+    }
+
     /// Submits a job's requests, all or none.
     fn take(&mut self, job: Job) {
         if job.updates.is_closed() {

@@ -1,8 +1,9 @@
 //! The engine for JavaScript: load a model, submit requests as JSON, step, get chunks as JSON.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use fireside_engine::{
     CacheSize, EmbedEngine, EmbedTexts, Embedder, Engine, EngineConfig, EngineStats,
@@ -15,7 +16,7 @@ use fireside_model::embedding::EmbeddingFiles;
 use fireside_model::load::{
     Description, FolderFiles, LoadedModel, describe_folder, describe_gguf, load,
 };
-use fireside_model::{BLOCK, KvCache, KvDtype, ModelError, Naming};
+use fireside_model::{BLOCK, KvCache, KvDtype, Lora, ModelError, Naming};
 use fireside_openai::{
     ApiError, ChatRequest, CompletionRequest, EmbeddingsRequest, ErrorKind, Reply, ReplyKind,
 };
@@ -173,6 +174,8 @@ pub struct WebEngine {
     template: Option<ChatTemplate>,
     /// Where the model makes embeddings.
     embeds: Option<EmbedTexts>,
+    /// The names of the LoRA adapters.
+    loras: RefCell<BTreeSet<String>>,
     model: String,
     info: Value,
     /// Last, so that nothing is left that uses it.
@@ -375,6 +378,7 @@ impl WebEngine {
             tokenizer,
             template: text.template,
             embeds,
+            loras: RefCell::default(),
             model: name,
             info,
             _device: device,
@@ -427,24 +431,33 @@ impl WebEngine {
             _ => {}
         }
         let created = created as u64;
-        let name = self.model.clone();
+        // Any other name means the model.
+        let lora =
+            |model: Option<&str>| model.and_then(|name| self.loras.borrow().get(name).cloned());
+        let name = |lora: &Option<String>| lora.clone().unwrap_or_else(|| self.model.clone());
         let (requests, reply, stream) = if kind == "chat" {
             let request = ChatRequest::from_json(body.as_bytes()).map_err(|e| api_failure(&e))?;
-            let own = request
+            let mut own = request
                 .to_engine(&self.tokenizer, self.template.as_ref())
                 .map_err(|e| api_failure(&e))?;
+            let lora = lora(request.model.as_deref());
+            own.lora = lora.as_deref().map(Arc::from);
             let n = request.params.num_return_sequences.unwrap_or(1);
-            let reply = Reply::new(ReplyKind::Chat, id, created, name, n)
+            let reply = Reply::new(ReplyKind::Chat, id, created, name(&lora), n)
                 .with_usage(request.include_usage)
                 .with_logprobs(request.params.logprobs.is_some());
             (vec![own], reply, request.stream)
         } else {
             let request =
                 CompletionRequest::from_json(body.as_bytes()).map_err(|e| api_failure(&e))?;
-            let all = request
+            let mut all = request
                 .to_engine(&self.tokenizer)
                 .map_err(|e| api_failure(&e))?;
-            let reply = request.reply(id, created, name, &self.tokenizer);
+            let lora = lora(request.model.as_deref());
+            for own in &mut all {
+                own.lora = lora.as_deref().map(Arc::from);
+            }
+            let reply = request.reply(id, created, name(&lora), &self.tokenizer);
             (all, reply, request.stream)
         };
         if let Some(Core::Generate(engine)) = self.engine.borrow().as_ref() {
@@ -485,6 +498,54 @@ impl WebEngine {
         mail.embedding.insert(number, (request, count));
         mail.embeds.push((number, tokens));
         Ok(number)
+    }
+
+    /// Gives the model a LoRA adapter under a name, which requests then give as their `model`: the text of
+    /// PEFT's `adapter_config.json` and the bytes of `adapter_model.safetensors`.
+    ///
+    /// # Errors
+    ///
+    /// `busy` while a step runs; an adapter for another model, a name that is taken, a model that makes
+    /// embeddings.
+    #[wasm_bindgen(js_name = addLora)]
+    pub fn add_lora(&self, name: &str, config: &str, weights: Vec<u8>) -> Result<(), JsValue> {
+        self.with_generator(|engine| {
+            let bad = |error: &dyn ToString| failure("bad_adapter", error.to_string(), None);
+            let files = [("adapter_model.safetensors".to_owned(), weights)];
+            let file = WeightFile::from_safetensors(files).map_err(|e| bad(&e))?;
+            let model = engine.executor().model().config();
+            let lora = Lora::read(model, config.as_bytes(), &file).map_err(|e| bad(&e))?;
+            let added = engine.add_lora(name, Arc::new(lora));
+            added.map_err(|e| api_failure(&e.into()))?;
+            self.loras.borrow_mut().insert(name.to_owned());
+            Ok(())
+        })
+    }
+
+    /// Takes a LoRA adapter from the model.
+    ///
+    /// # Errors
+    ///
+    /// `busy` while a step runs; there is none of that name, or a request has it.
+    #[wasm_bindgen(js_name = removeLora)]
+    pub fn remove_lora(&self, name: &str) -> Result<(), JsValue> {
+        self.with_generator(|engine| {
+            let removed = engine.remove_lora(name);
+            removed.map_err(|e| api_failure(&e.into()))?;
+            self.loras.borrow_mut().remove(name);
+            Ok(())
+        })
+    }
+
+    fn with_generator(
+        &self,
+        work: impl FnOnce(&mut Engine<ModelExecutor>) -> Result<(), JsValue>,
+    ) -> Result<(), JsValue> {
+        match self.engine.borrow_mut().as_mut() {
+            Some(Core::Generate(engine)) => work(engine),
+            Some(Core::Embed(_)) => Err(self.wrong_model("embeddings, and takes no LoRA adapters")),
+            None => Err(failure("busy", "a step is running", None)),
+        }
     }
 
     /// Ends a request; its blocks are free at the next step.
@@ -728,35 +789,5 @@ impl WebEngine {
     /// The text of tokens.
     pub fn detokenize(&self, tokens: &[u32]) -> String {
         self.tokenizer.decode(tokens, false)
-    }
-}
-
-/// SHA-256 of bytes that come piece by piece: the digest that browsers offer wants them all at once.
-#[wasm_bindgen]
-pub struct Sha256(sha2::Sha256);
-
-#[wasm_bindgen]
-impl Sha256 {
-    /// An empty digest.
-    #[wasm_bindgen(constructor)]
-    #[expect(clippy::new_without_default, reason = "JavaScript has no Default")]
-    pub fn new() -> Self {
-        Self(sha2::Digest::new())
-    }
-
-    /// Takes in more bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
-        sha2::Digest::update(&mut self.0, bytes);
-    }
-
-    /// The digest in hexadecimal; the object is used up.
-    pub fn hex(self) -> String {
-        use std::fmt::Write;
-        let digest = sha2::Digest::finalize(self.0);
-        digest.iter().fold(String::new(), |mut text, byte| {
-            // Writing to a string does not fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
     }
 }

@@ -4,6 +4,8 @@
 //! JSON in OpenAI's shape, made and read by `fireside-openai`. On other targets the crate is empty.
 
 #[cfg(target_arch = "wasm32")]
+mod digest;
+#[cfg(target_arch = "wasm32")]
 mod engine;
 #[cfg(target_arch = "wasm32")]
 mod smoke;
@@ -11,6 +13,8 @@ mod smoke;
 mod source;
 
 #[cfg(target_arch = "wasm32")]
-pub use engine::{Sha256, WebEngine};
+pub use digest::Sha256;
+#[cfg(target_arch = "wasm32")]
+pub use engine::WebEngine;
 #[cfg(target_arch = "wasm32")]
 pub use smoke::smoke;

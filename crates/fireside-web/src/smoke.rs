@@ -331,7 +331,7 @@ impl Smoke<'_> {
     async fn glu(&mut self, shapes: &str) -> Result<(), Failure> {
         let params = GluParams {
             width: 70,
-            offset: 96,
+            offset: Some(96),
             activation: Activation::Silu,
             profile: self.device.profile(),
         };

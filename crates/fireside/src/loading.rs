@@ -1,5 +1,7 @@
 //! From a task and a model's name to a pipeline.
 
+use std::path::PathBuf;
+
 use fireside_engine::{
     CacheSize, Embedder, Engine, EngineConfig, GenerationDefaults, ModelExecutor,
 };
@@ -32,6 +34,7 @@ pub struct Loading {
     cache: CacheSize,
     hub: Option<Options>,
     engine: EngineConfig,
+    loras: Vec<(String, PathBuf)>,
 }
 
 impl Loading {
@@ -47,6 +50,7 @@ impl Loading {
             cache: CacheSize::default(),
             hub: None,
             engine: EngineConfig::default(),
+            loras: Vec::new(),
         }
     }
 
@@ -99,6 +103,14 @@ impl Loading {
     #[must_use]
     pub fn hub(mut self, options: Options) -> Self {
         self.hub = Some(options);
+        self
+    }
+
+    /// A LoRA adapter to load with the model, from a folder as PEFT saves it; requests name it. May be called
+    /// several times.
+    #[must_use]
+    pub fn lora(mut self, name: impl Into<String>, folder: impl Into<PathBuf>) -> Self {
+        self.loras.push((name.into(), folder.into()));
         self
     }
 
@@ -167,7 +179,11 @@ impl Loading {
             })?;
         let executor = ModelExecutor::new(loaded.model, positions, self.kv)?;
         let engine = Engine::new(executor, text.tokenizer, defaults, self.engine)?;
-        Ok(TextGeneration::new(engine, text.template))
+        let mut pipeline = TextGeneration::new(engine, text.template);
+        for (name, folder) in &self.loras {
+            pipeline.load_adapter(name, folder)?;
+        }
+        Ok(pipeline)
     }
 
     /// Loads a model that makes embeddings: an encoder, or a decoder, of which sentence-transformers' files say

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 
-import { load, unload } from "./page.mjs";
+import { keepDevices, load, onOtherPage, unload } from "./page.mjs";
 
 export const CHECKS = {};
 
@@ -93,6 +93,92 @@ CHECKS["a request for embeddings is refused by name, shared with others, and end
   assert.match(all.chat.message, /makes embeddings/);
   await unload(page);
 };
+
+/** A tensor of floats or integers in a safetensors file. */
+async function tensor(file, name) {
+  const bytes = await readFile(path.join(fixtures, file));
+  const header = Number(bytes.readBigUInt64LE(0));
+  const { dtype, shape, data_offsets } = JSON.parse(bytes.subarray(8, 8 + header))[name];
+  const data = bytes.buffer.slice(bytes.byteOffset + 8 + header + data_offsets[0], bytes.byteOffset + 8 + header + data_offsets[1]);
+  return { shape, values: dtype === "F32" ? new Float32Array(data) : new Int32Array(data) };
+}
+
+/** What a reference's logits say of the tokens after the first one: their log-probabilities. */
+async function scores(name) {
+  const tokens = [...(await tensor(`lora/${name}/expected.safetensors`, "tokens")).values];
+  const of = async (which) => {
+    const { shape, values } = await tensor(`lora/${name}/expected.safetensors`, which);
+    return tokens.slice(1).map((token, row) => {
+      const logits = values.subarray(row * shape[1], (row + 1) * shape[1]);
+      return logits[token] - Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0));
+    });
+  };
+  return { tokens, adapted: await of("logits"), plain: await of("plain") };
+}
+
+CHECKS["LoRA adapters answer beside the model as PEFT does, stay over a lost device, and go"] = (all) =>
+  // On a page of its own and its own thread, where the test can reach the device.
+  onOtherPage(all, keepDevices, withAdapters);
+
+async function withAdapters(page) {
+  const root = "/tiny-llama/head-dim/";
+  const files = ["config.json", "tokenizer.json"].map((file) => `${root}${file}`);
+  const source = { config: files[0], tokenizer: files[1], safetensors: `${root}model.safetensors` };
+  const { info, message } = await load(page, source, { cache: false, worker: false });
+  assert.ok(info, message);
+  const adapter = (name) => ({ config: `/lora/${name}/adapter_config.json`, weights: `/lora/${name}/adapter_model.safetensors` });
+  const all = { llama: await scores("llama"), "llama-attention": await scores("llama-attention") };
+  const score = (bodies) =>
+    page.evaluate(async (bodies) => {
+      const one = async ([model, prompt]) => {
+        const body = { model, prompt, max_tokens: 0, echo: true, logprobs: 0 };
+        const { choices, model: name } = await window.engine.completions.create(body);
+        return [name, choices[0].logprobs.token_logprobs.slice(1)];
+      };
+      return Promise.all(bodies.map(one));
+    }, bodies);
+  const refused = await page.evaluate(async (source) => {
+    const said = ({ code, message }) => ({ code, message });
+    const { engine } = window;
+    const other = await engine.loadAdapter("other", source).catch(said);
+    const none = await engine.unloadAdapter("none").catch(said);
+    return { other, none };
+  }, adapter("qwen2"));
+  assert.equal(refused.other.code, "bad_adapter");
+  assert.match(refused.other.message, /for this model it would be .*fireside\/families\/qwen2/);
+  assert.match(refused.none.message, /there is no LoRA adapter "none"/);
+  // The second one comes as files, while the model answers.
+  await page.evaluate(
+    async ([first, second]) => {
+      await window.engine.loadAdapter("llama", first);
+      const blob = async (url) => (await fetch(url)).blob();
+      const busy = window.engine.completions.create({ prompt: [5, 6, 7], max_tokens: 40, ignore_eos: true });
+      await window.engine.loadAdapter("llama-attention", { config: await blob(second.config), weights: await blob(second.weights) });
+      await busy;
+    },
+    [adapter("llama"), adapter("llama-attention")],
+  );
+  const check = async () => {
+    const names = Object.keys(all);
+    const bodies = names.flatMap((name) => [name, "any"].map((model) => [model, all[name].tokens]));
+    const found = await score(bodies);
+    for (const [at, [name, own]] of found.entries()) {
+      const { adapted, plain } = all[names[at >> 1]];
+      assert.equal(name, at % 2 ? info.model : names[at >> 1]);
+      // Keys and values are halves.
+      assertClose([own], [at % 2 ? plain : adapted], 3e-2);
+    }
+  };
+  await check();
+  await page.evaluate(() => window.devices.at(-1).destroy());
+  await check();
+  const gone = await page.evaluate(async () => {
+    await window.engine.unloadAdapter("llama");
+    return (await window.engine.completions.create({ model: "llama", prompt: [5, 6], max_tokens: 1 })).model;
+  });
+  assert.equal(gone, info.model);
+  await unload(page);
+}
 
 CHECKS["MiniLM's embeddings are those of transformers"] = async ({ page, minilm }) => {
   if (!minilm) return "there is no all-MiniLM-L6-v2";

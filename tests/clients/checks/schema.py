@@ -28,6 +28,7 @@ def every_route_is_documented(setting):
         / /embed /generate /generate_stream /tokenize /detokenize /chat_tokenize /info /version /metrics
         /health /health/ready /ping
         /v1/chat/completions /v1/completions /v1/embeddings /v1/models /v1/models/{id}
+        /v1/load_lora_adapter /v1/unload_lora_adapter
     """.split()
     missing = sorted(set(served) - set(paths))
     assert not missing, f"{DOCUMENT} lacks {', '.join(missing)}"

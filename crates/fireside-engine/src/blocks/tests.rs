@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// That of the model without an adapter.
+const ROOT: Prefix = Prefix(0);
+
 fn pool(total: usize) -> BlockPool {
     BlockPool::new(total, true)
 }
@@ -22,7 +25,7 @@ fn run(pool: &mut BlockPool, tokens: &[u32]) -> BlockTable {
 
 /// A table for tokens of which all but the last one may come from the cache.
 fn open(pool: &mut BlockPool, tokens: &[u32], spare: usize) -> Option<BlockTable> {
-    pool.open(&tokens[..tokens.len() - 1], tokens.len(), spare)
+    pool.open(ROOT, &tokens[..tokens.len() - 1], tokens.len(), spare)
 }
 
 fn numbers(table: &BlockTable) -> Vec<u32> {
@@ -85,14 +88,14 @@ fn what_was_run_is_found_again_up_to_the_last_full_block() {
     assert_eq!(table.cached_positions(), 3 * BLOCK);
     assert_eq!(numbers(&table)[..3], held[..3]);
     pool.release(table);
-    assert_eq!(pool.cached(&long[..3 * BLOCK]), 3 * BLOCK);
-    assert_eq!(pool.cached(&long[..3 * BLOCK - 1]), 2 * BLOCK);
-    assert_eq!(pool.cached(&long[..2 * BLOCK + 5]), 2 * BLOCK);
+    assert_eq!(pool.cached(ROOT, &long[..3 * BLOCK]), 3 * BLOCK);
+    assert_eq!(pool.cached(ROOT, &long[..3 * BLOCK - 1]), 2 * BLOCK);
+    assert_eq!(pool.cached(ROOT, &long[..2 * BLOCK + 5]), 2 * BLOCK);
     assert_eq!(
-        pool.cached(&[&long[..BLOCK], &tokens(2, 2)].concat()),
+        pool.cached(ROOT, &[&long[..BLOCK], &tokens(2, 2)].concat()),
         BLOCK
     );
-    assert_eq!(pool.cached(&tokens(2, 3)), 0);
+    assert_eq!(pool.cached(ROOT, &tokens(2, 3)), 0);
 }
 
 #[test]
@@ -103,9 +106,9 @@ fn equal_blocks_after_other_tokens_are_not_the_same() {
     let all = [&first[..BLOCK], &tail].concat();
     let table = run(&mut pool, &all);
     pool.release(table);
-    assert_eq!(pool.cached(&all), 2 * BLOCK);
-    assert_eq!(pool.cached(&[&second[..BLOCK], &tail].concat()), 0);
-    assert_eq!(pool.cached(&tail), 0);
+    assert_eq!(pool.cached(ROOT, &all), 2 * BLOCK);
+    assert_eq!(pool.cached(ROOT, &[&second[..BLOCK], &tail].concat()), 0);
+    assert_eq!(pool.cached(ROOT, &tail), 0);
 }
 
 #[test]
@@ -151,9 +154,15 @@ fn what_was_given_up_first_goes_first_and_a_front_outlives_its_continuation() {
 
     let mut other = BlockTable::default();
     pool.grow(&mut other, 2 * BLOCK).unwrap();
-    assert_eq!((pool.cached(&old), pool.cached(&new)), (BLOCK, BLOCK));
+    assert_eq!(
+        (pool.cached(ROOT, &old), pool.cached(ROOT, &new)),
+        (BLOCK, BLOCK)
+    );
     pool.grow(&mut other, 3 * BLOCK).unwrap();
-    assert_eq!((pool.cached(&old), pool.cached(&new)), (0, BLOCK));
+    assert_eq!(
+        (pool.cached(ROOT, &old), pool.cached(ROOT, &new)),
+        (0, BLOCK)
+    );
     pool.release(other);
     assert_eq!((pool.free(), pool.idle()), (3, 1));
 }
@@ -168,7 +177,10 @@ fn a_hit_makes_blocks_young_again() {
     }
     let mut other = BlockTable::default();
     pool.grow(&mut other, BLOCK).unwrap();
-    assert_eq!((pool.cached(&first), pool.cached(&second)), (BLOCK, 0));
+    assert_eq!(
+        (pool.cached(ROOT, &first), pool.cached(ROOT, &second)),
+        (BLOCK, 0)
+    );
 }
 
 #[test]
@@ -182,11 +194,14 @@ fn a_cleared_cache_finds_nothing_and_takes_nothing_from_before() {
     pool.clear();
     assert_eq!((pool.idle(), pool.free()), (0, 3));
     pool.settle(&mut table, &running);
-    assert_eq!((pool.cached(&ended), pool.cached(&running)), (0, 0));
+    assert_eq!(
+        (pool.cached(ROOT, &ended), pool.cached(ROOT, &running)),
+        (0, 0)
+    );
     pool.release(table);
     assert_eq!(pool.free(), 6);
     let table = run(&mut pool, &running);
-    assert_eq!(pool.cached(&running), 2 * BLOCK);
+    assert_eq!(pool.cached(ROOT, &running), 2 * BLOCK);
     pool.release(table);
 }
 
@@ -195,7 +210,25 @@ fn a_pool_that_caches_nothing_gives_all_back() {
     let mut pool = BlockPool::new(4, false);
     let long = tokens(1, 2);
     let table = run(&mut pool, &long);
-    assert_eq!(pool.cached(&long), 0);
+    assert_eq!(pool.cached(ROOT, &long), 0);
     pool.release(table);
     assert_eq!(pool.free(), 4);
+}
+
+#[test]
+fn what_was_computed_under_one_root_is_not_found_under_another() {
+    let mut pool = pool(8);
+    let tokens = tokens(1, 2);
+    let held = run(&mut pool, &tokens);
+    pool.release(held);
+    let other = pool.fresh_prefix();
+    assert_eq!(pool.cached(ROOT, &tokens), 2 * BLOCK);
+    assert_eq!(pool.cached(other, &tokens), 0);
+    let mut table = pool
+        .open(other, &tokens[..2 * BLOCK], tokens.len(), 0)
+        .unwrap();
+    pool.settle(&mut table, &tokens);
+    pool.release(table);
+    assert_eq!(pool.cached(other, &tokens), 2 * BLOCK);
+    assert_eq!(pool.cached(ROOT, &tokens), 2 * BLOCK);
 }

@@ -249,6 +249,7 @@ fn chunk(
         start,
         blocks: blocks.collect(),
         rows: wanted.map(|row| (row, RowSelection::default())).collect(),
+        ..Default::default()
     }
 }
 

@@ -273,7 +273,8 @@ pub fn glu(x: &[f32], x_stride: usize, params: &GluParams, out: &mut [f32]) {
     {
         y.fill(0.0);
         for i in 0..params.width {
-            y[i] = activate(x[i], params.activation) * x[params.offset + i];
+            let up = params.offset.map_or(1.0, |offset| x[offset + i]);
+            y[i] = activate(x[i], params.activation) * up;
         }
     }
 }

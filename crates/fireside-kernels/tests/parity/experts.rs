@@ -4,7 +4,7 @@ use burn::tensor::{Int, Tensor};
 use fireside_kernels::device::ComputeDevice;
 use fireside_kernels::layout::{Layout, padded};
 use fireside_kernels::ops::{self, ExpertsExtras};
-use fireside_kernels::params::{Activation, ExpertsParams, MatrixShape, RouteParams};
+use fireside_kernels::params::{Activation, ExpertsParams, MatrixShape, NO_EXPERT, RouteParams};
 use fireside_kernels::twin;
 
 use super::common::{Numbers, close, on_each_profile, planes, upload};
@@ -157,6 +157,7 @@ fn check_experts(
             held: (first, *count),
             expert_rows,
             chosen,
+            routes_at: 0,
             y_stride: expert_rows,
             glu: gated.map(|function| (count * expert_rows, function)),
             norm: norm.then_some((columns, 1e-5)),
@@ -226,6 +227,51 @@ fn experts_in_parts_and_after_a_norm_equal_their_twin() {
 }
 
 #[test]
+fn products_follow_routes_among_other_words_and_skip_those_to_no_expert() {
+    let test = "products_follow_routes_among_other_words_and_skip_those_to_no_expert";
+    on_each_profile(test, |device| {
+        let numbers = &mut Numbers::new(5);
+        let packed = planes(Layout::F32, 3 * 64, 48, numbers);
+        let x = activations(5, 48, numbers);
+        let chosen = [1, NO_EXPERT, 0, 2, NO_EXPERT];
+        let routes: Vec<u32> = chosen.iter().flat_map(|expert| [*expert, 0]).collect();
+        let words = [&[7; 6][..], &routes, &[9; 5]].concat();
+        let words = device.words(words).unwrap();
+        let params = |routes_at| ExpertsParams {
+            matrix: MatrixShape {
+                layout: Layout::F32,
+                rows: packed.rows,
+                columns: 48,
+            },
+            held: (0, 3),
+            expert_rows: 64,
+            chosen: 1,
+            routes_at,
+            y_stride: 64,
+            glu: None,
+            norm: None,
+            profile: device.profile(),
+        };
+        for residual in [None, Some(activations(5, 64, numbers))] {
+            let mut expected = vec![0.0; 5 * 64];
+            let (view, before) = (packed.view(), residual.as_deref());
+            twin::experts(&view, &x, &routes, None, before, &params(0), &mut expected);
+            let none = &expected[64..128];
+            assert_eq!(none, before.map_or(&[0.0; 64][..], |own| &own[64..128]));
+            let residual = residual.map(|own| matrix(own, 64, device));
+            let extras = ExpertsExtras {
+                gain: None,
+                residual: residual.as_ref(),
+            };
+            let x = matrix(x.clone(), 64, device);
+            let planes = upload(&packed, device);
+            let actual = ops::experts(&x, &planes, &words, extras, None, params(6));
+            close("routes in words", &floats(actual), &expected, SUM_TOLERANCE);
+        }
+    });
+}
+
+#[test]
 fn the_experts_of_a_token_do_not_depend_on_its_company() {
     let test = "the_experts_of_a_token_do_not_depend_on_its_company";
     on_each_profile(test, |device| {
@@ -243,6 +289,7 @@ fn the_experts_of_a_token_do_not_depend_on_its_company() {
                 held: (0, 6),
                 expert_rows: 64,
                 chosen: 2,
+                routes_at: 0,
                 y_stride: 64,
                 glu: Some((6 * 64, Activation::Silu)),
                 norm: None,

@@ -463,8 +463,9 @@ fn norms_of_chosen_rows_equal_their_twin_and_are_added() {
 }
 
 #[test]
-fn gated_halves_equal_their_twin() {
-    on_each_profile("gated_halves_equal_their_twin", |device| {
+fn activations_with_and_without_a_gate_equal_their_twin() {
+    let test = "activations_with_and_without_a_gate_equal_their_twin";
+    on_each_profile(test, |device| {
         for (width, activation) in [
             (1, Activation::Silu),
             (33, Activation::Gelu),
@@ -478,21 +479,23 @@ fn gated_halves_equal_their_twin() {
                 .into_iter()
                 .map(|v| v * 8.0)
                 .collect();
-            let params = GluParams {
-                width,
-                offset,
-                activation,
-                profile: device.profile(),
-            };
-            let mut expected = vec![0.0; 3 * offset];
-            twin::glu(&x, 2 * offset, &params, &mut expected);
-            let actual = ops::glu(matrix(x, 2 * offset, device), params);
-            close(
-                &format!("{activation:?} {width}"),
-                &floats(actual),
-                &expected,
-                FUNCTION_TOLERANCE,
-            );
+            for up in [Some(offset), None] {
+                let params = GluParams {
+                    width,
+                    offset: up,
+                    activation,
+                    profile: device.profile(),
+                };
+                let mut expected = vec![0.0; 3 * offset];
+                twin::glu(&x, 2 * offset, &params, &mut expected);
+                let actual = ops::glu(matrix(x.clone(), 2 * offset, device), params);
+                close(
+                    &format!("{activation:?} {width}, up half at {up:?}"),
+                    &floats(actual),
+                    &expected,
+                    FUNCTION_TOLERANCE,
+                );
+            }
         }
     });
 }

@@ -33,6 +33,8 @@ pub(crate) fn router() -> Router<Arc<App>> {
         openai::chat_completions,
         openai::completions,
         openai::embeddings,
+        openai::load_lora_adapter,
+        openai::unload_lora_adapter,
         openai::models,
         openai::model,
         tgi::embed,

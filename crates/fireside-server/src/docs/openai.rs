@@ -285,6 +285,10 @@ pub(super) struct Model {
     object: String,
     created: u64,
     owned_by: String,
+    /// The model that a LoRA adapter belongs to; null for the model.
+    parent: Option<String>,
+    /// The model that a LoRA adapter says it was trained on.
+    root: Option<String>,
     /// Most tokens of a prompt and its answer; null while the model loads.
     max_model_len: Option<u64>,
 }
@@ -346,6 +350,41 @@ pub(super) enum Refused {
     #[response(status = 503)]
     Unavailable(OpenAiError),
 }
+
+/// A LoRA adapter to load.
+#[derive(ToSchema)]
+pub(super) struct LoadLora {
+    /// The name that requests give as their `model`, or as TGI's `adapter_id`.
+    lora_name: String,
+    /// A folder in the server's `--lora-root`, with `adapter_config.json` and `adapter_model.safetensors`.
+    lora_path: String,
+}
+
+/// A LoRA adapter to unload.
+#[derive(ToSchema)]
+pub(super) struct UnloadLora {
+    lora_name: String,
+}
+
+/// What was done.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Done {
+    message: String,
+}
+
+/// Load a LoRA adapter; the server must have been started with `--lora-root`
+#[utoipa::path(post, path = "/v1/load_lora_adapter", tag = "openai", request_body = LoadLora, responses(
+    (status = 200, body = Done, description = "it is served"),
+    Refused,
+))]
+pub(super) fn load_lora_adapter() {}
+
+/// Unload a LoRA adapter that no request uses; the server must have been started with `--lora-root`
+#[utoipa::path(post, path = "/v1/unload_lora_adapter", tag = "openai", request_body = UnloadLora, responses(
+    (status = 200, body = Done, description = "it is served no longer"),
+    Refused,
+))]
+pub(super) fn unload_lora_adapter() {}
 
 /// Answer a conversation
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", request_body = ChatCompletionRequest, responses(

@@ -47,6 +47,8 @@ pub(super) struct GenerateParameters {
     truncate: Option<u64>,
     /// Has no effect; the header `x-fireside-warning` says so.
     watermark: Option<bool>,
+    /// The name of the LoRA adapter to answer with.
+    adapter_id: Option<String>,
 }
 
 /// A prompt and how to go on with it.

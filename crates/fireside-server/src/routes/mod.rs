@@ -1,6 +1,7 @@
 //! The routes, each only a translation.
 
 mod embeddings;
+mod loras;
 mod openai;
 pub(crate) mod operations;
 mod tgi;
@@ -32,6 +33,8 @@ pub(crate) fn router(app: Arc<App>, address: Option<IpAddr>) -> Router {
         .route("/v1/chat/completions", post(openai::chat))
         .route("/v1/completions", post(openai::completions))
         .route("/v1/embeddings", post(embeddings::embeddings))
+        .route("/v1/load_lora_adapter", post(loras::load))
+        .route("/v1/unload_lora_adapter", post(loras::unload))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*id}", get(openai::model))
         .route("/", post(tgi::switch))

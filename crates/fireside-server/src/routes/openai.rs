@@ -116,13 +116,21 @@ fn now() -> u64 {
 
 fn read_chat(app: &App, facts: &Facts, body: &[u8]) -> Result<Wanted<Reply>, ApiError> {
     let request = ChatRequest::from_json(body)?;
-    app.check_model(request.model.as_deref())?;
-    let own = request.to_engine(&facts.tokenizer, facts.template.as_ref())?;
+    let lora = app.check_model(request.model.as_deref())?;
+    let mut own = request.to_engine(&facts.tokenizer, facts.template.as_ref())?;
+    let model = lora.clone();
+    own.lora = lora;
     let n = request.params.num_return_sequences.unwrap_or(1);
     let id = format!("chatcmpl-{}", fresh());
-    let reply = Reply::new(ReplyKind::Chat, id, now(), &app.options.model, n)
-        .with_usage(request.include_usage)
-        .with_logprobs(request.params.logprobs.is_some());
+    let reply = Reply::new(
+        ReplyKind::Chat,
+        id,
+        now(),
+        model.as_deref().unwrap_or(&app.options.model),
+        n,
+    )
+    .with_usage(request.include_usage)
+    .with_logprobs(request.params.logprobs.is_some());
     Ok(Wanted {
         requests: vec![own],
         stream: request.stream,
@@ -132,10 +140,14 @@ fn read_chat(app: &App, facts: &Facts, body: &[u8]) -> Result<Wanted<Reply>, Api
 
 fn read_completion(app: &App, facts: &Facts, body: &[u8]) -> Result<Wanted<Reply>, ApiError> {
     let request = CompletionRequest::from_json(body)?;
-    app.check_model(request.model.as_deref())?;
-    let requests = request.to_engine(&facts.tokenizer)?;
+    let lora = app.check_model(request.model.as_deref())?;
+    let mut requests = request.to_engine(&facts.tokenizer)?;
+    for request in &mut requests {
+        request.lora.clone_from(&lora);
+    }
     let id = format!("cmpl-{}", fresh());
-    let reply = request.reply(id, now(), &app.options.model, &facts.tokenizer);
+    let model = lora.as_deref().unwrap_or(&app.options.model);
+    let reply = request.reply(id, now(), model, &facts.tokenizer);
     Ok(Wanted {
         requests,
         stream: request.stream,
@@ -145,31 +157,49 @@ fn read_completion(app: &App, facts: &Facts, body: &[u8]) -> Result<Wanted<Reply
 
 /// `GET /v1/models`
 pub(crate) async fn models(State(app): State<Arc<App>>) -> Response {
-    json_response(&json!({ "object": "list", "data": [card(&app)] }))
+    json_response(&json!({ "object": "list", "data": cards(&app) }))
 }
 
 /// `GET /v1/models/{id}`; names of models have slashes.
 pub(crate) async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
-    if app.options.serves(&id) {
-        return json_response(&card(&app));
+    let name = if app.options.serves(&id) {
+        app.options.model.as_str()
+    } else {
+        id.as_str()
+    };
+    if let Some(card) = cards(&app).into_iter().find(|card| card["id"] == name) {
+        return json_response(&card);
     }
     let shown: String = id.chars().take(80).collect();
-    let served = &app.options.model;
-    let message = format!("there is no model {shown:?}; the one that is served is {served:?}");
+    let served = app.served_names();
+    let message = format!("there is no model {shown:?}; expected {served}");
     let error = ApiError::new(ErrorKind::NotFound, message).with_code("model_not_found");
     Dialect::OpenAi.response(&error)
 }
 
-fn card(app: &App) -> Value {
+/// The model, and its LoRA adapters as models of their own.
+fn cards(app: &App) -> Vec<Value> {
     let most = match app.embeds() {
         Ok(facts) => Some(facts.texts.limits().max_tokens),
         Err(_) => app.facts().ok().map(|facts| app.max_total_tokens(&facts)),
     };
-    json!({
-        "id": app.options.model,
-        "object": "model",
-        "created": app.started,
-        "owned_by": "fireside",
-        "max_model_len": most,
-    })
+    let model = app.options.model.as_str();
+    let card = |name: &str, parent: Option<&str>, root: Option<&str>| {
+        json!({
+            "id": name,
+            "object": "model",
+            "created": app.started,
+            "owned_by": "fireside",
+            "parent": parent,
+            "root": root,
+            "max_model_len": most,
+        })
+    };
+    let mut cards = vec![card(model, None, None)];
+    let loras = app.loras();
+    let adapted = loras
+        .iter()
+        .map(|own| card(&own.name, Some(model), own.lora.base()));
+    cards.extend(adapted);
+    cards
 }

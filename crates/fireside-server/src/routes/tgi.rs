@@ -132,8 +132,8 @@ async fn run(
     read: impl FnOnce() -> Result<Generate, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let began = Instant::now();
-    let begun = begin(&app, id, Names::TGI, move |_, facts| {
-        wanted(read()?, form, facts)
+    let begun = begin(&app, id, Names::TGI, move |app, facts| {
+        wanted(read()?, form, app, facts)
     })
     .await?;
     let Begun {
@@ -180,7 +180,12 @@ async fn run(
     Ok(response)
 }
 
-fn wanted(wanted: Generate, form: Form, facts: &Facts) -> Result<Wanted<Answering>, ApiError> {
+fn wanted(
+    wanted: Generate,
+    form: Form,
+    app: &App,
+    facts: &Facts,
+) -> Result<Wanted<Answering>, ApiError> {
     let stream = match form {
         Form::Stream => true,
         Form::Whole | Form::Pipeline => false,
@@ -199,7 +204,8 @@ fn wanted(wanted: Generate, form: Form, facts: &Facts) -> Result<Wanted<Answerin
             "decoder_input_details is true; that needs no stream",
         ));
     }
-    let request = wanted.to_engine(&facts.tokenizer)?;
+    let mut request = wanted.to_engine(&facts.tokenizer)?;
+    request.lora = adapter(app, wanted.adapter_id.as_deref())?;
     let full = wanted
         .return_full_text
         .unwrap_or(matches!(form, Form::Switch | Form::Pipeline));
@@ -220,6 +226,14 @@ fn wanted(wanted: Generate, form: Form, facts: &Facts) -> Result<Wanted<Answerin
             characters,
             watermark: wanted.watermark,
         },
+    })
+}
+
+/// The LoRA adapter of an id; none where there is no id, or the model's own.
+fn adapter(app: &App, id: Option<&str>) -> Result<Option<Arc<str>>, ApiError> {
+    app.check_model(id).map_err(|error| {
+        let message = error.message.replacen("model is", "adapter_id is", 1);
+        ApiError::invalid("adapter_id", message)
     })
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Generate {
     pub(crate) truncate: Option<usize>,
     /// It is accepted and does nothing.
     pub(crate) watermark: bool,
+    /// The LoRA adapter to answer with.
+    pub(crate) adapter_id: Option<String>,
     pub(crate) params: GenerationParams,
 }
 
@@ -76,6 +78,7 @@ impl Generate {
             top_n_tokens: params.logprobs.unwrap_or(0),
             truncate: own.count("truncate", 1)?,
             watermark: own.flag("watermark")?.unwrap_or(false),
+            adapter_id: own.text("adapter_id")?,
             params,
         })
     }
@@ -100,18 +103,13 @@ impl Generate {
 
 /// What would change the answer and is not there is an error.
 fn refuse_unsupported(fields: &Fields) -> Result<(), ApiError> {
-    for (name, why) in [
-        ("grammar", "answers cannot be held to a form"),
-        ("adapter_id", "there are no adapters"),
-    ] {
-        if fields.get(name).is_some() {
-            return Err(ApiError::invalid(
-                name,
-                format!("{name} is not supported: {why}; leave it out"),
-            ));
-        }
+    match fields.get("grammar") {
+        None => Ok(()),
+        Some(_) => Err(ApiError::invalid(
+            "grammar",
+            "grammar is not supported: answers cannot be held to a form; leave it out",
+        )),
     }
-    Ok(())
 }
 
 /// TGI's parameters. It samples if it is told to or if a parameter of sampling is set; what is left
@@ -238,6 +236,7 @@ mod tests {
             (r#"{"seed": -1}"#, "seed"),
             (r#"{"grammar": {"type": "regex", "value": "("}}"#, "grammar"),
             (r#"{"decoder_input_details": 7}"#, "decoder_input_details"),
+            (r#"{"adapter_id": 7}"#, "adapter_id"),
         ] {
             let error = read(parameters).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(field), "{parameters}");

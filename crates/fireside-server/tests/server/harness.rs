@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
@@ -11,10 +11,10 @@ use fireside_engine::{
     ModelExecutor,
 };
 use fireside_model::device::ComputeDevice;
-use fireside_model::path::load_path;
+use fireside_model::path::{load_path, open_lora};
 use fireside_model::step::{Selected, Step};
 use fireside_model::{KvDtype, Selection};
-use fireside_server::{Loaded, LoadedEmbedder, Options, Server};
+use fireside_server::{Loaded, LoadedEmbedder, LoraReader, Options, Server};
 use fireside_tokenizer::{ChatTemplate, GgufVocab, Tokenizer};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpSocket};
@@ -210,27 +210,45 @@ fn script(gate: Gate, config: EngineConfig) -> impl FnMut() -> Result<Loaded<Scr
             engine: engine.map_err(|e| e.to_string())?,
             template: Some(ChatTemplate::new(template, nothing).map_err(|e| e.to_string())?),
             device: "script".into(),
+            lora_reader: None,
         })
     }
 }
 
 /// A server over a tiny random checkpoint on the CPU.
 pub(crate) fn tiny() -> TestServer {
-    let load = || {
-        // Tests run in the folder of their package.
-        let path = PathBuf::from("../../tests/fixtures/tiny-llama/gqa-3-float16");
-        let loaded = load_path(&path, ComputeDevice::cpu()).map_err(|e| e.to_string())?;
+    // Tests run in the folder of their package.
+    checkpoint("../../tests/fixtures/tiny-llama/gqa-3-float16", &[], |_| {})
+}
+
+/// A server over a checkpoint on the CPU, with LoRA adapters by name and folder.
+pub(crate) fn checkpoint(
+    path: &'static str,
+    loras: &'static [(&'static str, &'static str)],
+    set: impl FnOnce(&mut Options),
+) -> TestServer {
+    let load = move || {
+        let loaded = load_path(path.as_ref(), ComputeDevice::cpu()).map_err(|e| e.to_string())?;
+        let model = loaded.model.config().clone();
         let executor = ModelExecutor::new(loaded.model, 1024, KvDtype::F32);
         let executor = executor.map_err(|e| e.to_string())?;
         let (defaults, config) = (GenerationDefaults::default(), EngineConfig::default());
         let engine = Engine::new(executor, loaded.text.tokenizer, defaults, config);
+        let mut engine = engine.map_err(|e| e.to_string())?;
+        for (name, path) in loras {
+            let lora = open_lora(path.as_ref(), &model).map_err(|e| e.to_string())?;
+            let added = engine.add_lora(name, Arc::new(lora));
+            added.map_err(|e| e.to_string())?;
+        }
+        let read = move |path: &Path| open_lora(path, &model).map_err(|e| e.to_string());
         Ok(Loaded {
-            engine: engine.map_err(|e| e.to_string())?,
+            engine,
             template: loaded.text.template,
             device: "cpu".into(),
+            lora_reader: Some(LoraReader::new(read)),
         })
     };
-    let server = start(|_| {}, load, Gate::new(0));
+    let server = start(set, load, Gate::new(0));
     server.wait_until_ready();
     server
 }

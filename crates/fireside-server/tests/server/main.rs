@@ -5,6 +5,7 @@ mod embeddings;
 mod faults;
 mod harness;
 mod lifecycle;
+mod loras;
 mod metrics;
 mod openai;
 mod site;

@@ -13,7 +13,7 @@ mod quantize;
 mod serve;
 mod telemetry;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -206,6 +206,9 @@ struct GenerateArgs {
     /// `text` streams; `json` prints one object at the end.
     #[arg(long, value_enum, default_value = "text")]
     format: GenerateFormat,
+    /// A LoRA adapter to answer with, a folder as PEFT saves it.
+    #[arg(long, value_name = "FOLDER")]
+    lora: Option<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -223,6 +226,9 @@ struct ChatArgs {
     /// A system message to begin with.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
+    /// A LoRA adapter to answer with, a folder as PEFT saves it.
+    #[arg(long, value_name = "FOLDER")]
+    lora: Option<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -377,12 +383,18 @@ fn local(model: &str, options: &Options) -> Result<PathBuf> {
 }
 
 /// Loads a model with the notice about its device.
-fn load(args: &ModelArgs, sampling: &SamplingArgs) -> Result<TextGeneration> {
+fn load(args: &ModelArgs, sampling: &SamplingArgs, lora: Option<&Path>) -> Result<TextGeneration> {
     // Wrong parameters are told before anything is fetched or loaded.
     sampling
         .params()
         .validate(&fireside_engine::ParamLimits::new(u32::MAX as usize))?;
-    open(args, args.context)
+    let mut pipeline = open(args, args.context)?;
+    if let Some(folder) = lora {
+        let name = "lora";
+        pipeline.load_adapter(name, folder)?;
+        pipeline.set_adapter(Some(name))?;
+    }
+    Ok(pipeline)
 }
 
 /// Loads a model with a KV cache of so many positions, with the notice about its device.

@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use fireside_engine::{CacheSize, EngineConfig};
 use fireside_model::device::ComputeDevice;
-use fireside_server::{Loaded, LoadedEmbedder, Options, Server, Tls};
+use fireside_model::path::open_lora;
+use fireside_server::{Loaded, LoadedEmbedder, LoraReader, Options, Server, Tls};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -36,6 +37,20 @@ pub(super) struct ServeArgs {
         value_delimiter = ','
     )]
     served_model_name: Vec<String>,
+    /// A LoRA adapter to serve, as NAME=FOLDER with a folder as PEFT saves it; requests give the name as
+    /// their model, or as TGI's adapter_id. May be given several times.
+    #[arg(
+        long = "lora",
+        visible_alias = "lora-adapters",
+        env = "FIRESIDE_LORA",
+        value_name = "NAME=FOLDER",
+        value_delimiter = ',',
+        value_parser = lora
+    )]
+    loras: Vec<(String, PathBuf)>,
+    /// A folder whose LoRA adapters clients may load and unload while the server runs.
+    #[arg(long, env = "FIRESIDE_LORA_ROOT", value_name = "FOLDER")]
+    lora_root: Option<PathBuf>,
     #[command(flatten)]
     limits: LimitArgs,
     /// A key that clients must give, as `Authorization: Bearer KEY`; may be given several times.
@@ -139,6 +154,15 @@ struct LimitArgs {
         value_parser = count
     )]
     max_batch_size: usize,
+    /// Most LoRA adapters at once.
+    #[arg(
+        long,
+        env = "FIRESIDE_MAX_LORAS",
+        default_value_t = 16,
+        value_name = "N",
+        value_parser = count
+    )]
+    max_loras: usize,
     /// Most tokens of a step.
     #[arg(
         long,
@@ -206,6 +230,16 @@ fn count(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A name and a folder.
+fn lora(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, folder)) if !name.is_empty() && !folder.is_empty() => {
+            Ok((name.into(), folder.into()))
+        }
+        _ => Err("expected NAME=FOLDER".into()),
+    }
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let number: f64 = text.parse().map_err(|_| "expected a number of seconds")?;
     Duration::try_from_secs_f64(number).map_err(|_| "expected a number of seconds from 0 up".into())
@@ -216,6 +250,15 @@ impl ServeArgs {
         let mut names = self.served_model_name.iter().cloned();
         let mut options = Options::new(names.next().unwrap_or_else(|| self.default_name()));
         options.aliases = names.collect();
+        if let Some((name, _)) = self.loras.iter().find(|(name, _)| options.serves(name)) {
+            bail!("--lora {name}: the model has that name; choose another one");
+        }
+        if let Some(root) = &self.lora_root {
+            if !root.is_dir() {
+                bail!("--lora-root {}: there is no such folder", root.display());
+            }
+            options.lora_root = Some(root.clone());
+        }
         let limits = &self.limits;
         options.max_concurrent_requests = limits.max_concurrent_requests;
         options.max_input_tokens = limits.max_input_tokens;
@@ -267,7 +310,11 @@ impl ServeArgs {
     }
 
     fn loading(&self) -> Loading {
-        Loading::new(&self.model.model)
+        let loading = Loading::new(&self.model.model);
+        let with =
+            |loading: Loading, (name, folder): &(String, PathBuf)| loading.lora(name, folder);
+        let loading = self.loras.iter().fold(loading, with);
+        loading
             .device(self.model.device)
             .kv_cache_dtype(self.model.kv_cache_dtype.into())
             .quantize(self.model.quantize.map(Into::into))
@@ -282,6 +329,7 @@ impl ServeArgs {
                 max_running: self.limits.max_batch_size,
                 max_waiting: self.limits.max_queued_requests,
                 max_waiting_tokens: self.limits.max_queued_tokens.unwrap_or(usize::MAX),
+                max_loras: self.limits.max_loras,
                 ..EngineConfig::default()
             })
     }
@@ -350,10 +398,13 @@ fn start(options: Options, loading: Loading, embeds: bool, cpu: bool) -> std::io
         let pipeline = loaded.map_err(|e| e.to_string())?;
         let device = held.hold(pipeline.device(), cpu);
         let (engine, template) = pipeline.into_parts();
+        let config = engine.executor().model().config().clone();
+        let read = move |path: &Path| open_lora(path, &config).map_err(|e| e.to_string());
         Ok(Loaded {
             engine,
             template,
             device,
+            lora_reader: Some(LoraReader::new(read)),
         })
     })
 }

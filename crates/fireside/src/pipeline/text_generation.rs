@@ -1,9 +1,12 @@
 //! A model that generates text.
 
 use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
 
 use fireside_engine::{Engine, Event, ModelExecutor, Request};
 use fireside_model::device::ComputeDevice;
+use fireside_model::path::open_lora;
 use fireside_tokenizer::{ChatInput, ChatTemplate, Tokenizer};
 
 use crate::{Completion, Error, GenerationParams, Input};
@@ -13,6 +16,8 @@ use crate::{Completion, Error, GenerationParams, Input};
 pub struct TextGeneration {
     engine: Engine<ModelExecutor>,
     template: Option<ChatTemplate>,
+    /// The LoRA adapter that is used.
+    adapter: Option<Arc<str>>,
 }
 
 /// One generated sequence.
@@ -30,7 +35,11 @@ pub struct Output {
 
 impl TextGeneration {
     pub(crate) fn new(engine: Engine<ModelExecutor>, template: Option<ChatTemplate>) -> Self {
-        Self { engine, template }
+        Self {
+            engine,
+            template,
+            adapter: None,
+        }
     }
 
     /// The device it runs on.
@@ -56,6 +65,43 @@ impl TextGeneration {
     /// The engine and the template, for an owner that runs requests by itself.
     pub fn into_parts(self) -> (Engine<ModelExecutor>, Option<ChatTemplate>) {
         (self.engine, self.template)
+    }
+
+    /// Loads a LoRA adapter, as PEFT saves it, from a folder, and gives it a name. It is used once
+    /// [`set_adapter`](Self::set_adapter) says so.
+    ///
+    /// # Errors
+    ///
+    /// A folder that cannot be read, an adapter for another model, a name that is taken.
+    pub fn load_adapter(&mut self, name: &str, folder: impl AsRef<Path>) -> Result<(), Error> {
+        let lora = open_lora(folder.as_ref(), self.engine.executor().model().config())?;
+        Ok(self.engine.add_lora(name, Arc::new(lora))?)
+    }
+
+    /// Has what follows generated with a loaded adapter, or with the model alone.
+    ///
+    /// # Errors
+    ///
+    /// There is no adapter of that name.
+    pub fn set_adapter(&mut self, name: Option<&str>) -> Result<(), Error> {
+        if let Some(name) = name {
+            self.engine.check_lora(name)?;
+        }
+        self.adapter = name.map(Arc::from);
+        Ok(())
+    }
+
+    /// Forgets an adapter; where it is used, the model alone is from now on.
+    ///
+    /// # Errors
+    ///
+    /// There is no adapter of that name.
+    pub fn delete_adapter(&mut self, name: &str) -> Result<(), Error> {
+        self.engine.remove_lora(name)?;
+        if self.adapter.as_deref() == Some(name) {
+            self.adapter = None;
+        }
+        Ok(())
     }
 
     /// The tokens of each prompt or conversation of an input.
@@ -102,7 +148,7 @@ impl TextGeneration {
         params: &GenerationParams,
     ) -> Result<Vec<Output>, Error> {
         let prompts = self.tokens(input)?;
-        let requests = requests(&prompts, params);
+        let requests = self.requests(&prompts, params);
         let all = self.engine.generate(&requests).await?;
         let mut outputs = Vec::new();
         for (index, (prompt, completions)) in prompts.into_iter().zip(all).enumerate() {
@@ -131,16 +177,15 @@ impl TextGeneration {
         on_event: impl FnMut(usize, Event) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let prompts = self.tokens(input)?;
-        Ok(self
-            .engine
-            .run(&requests(&prompts, params), on_event)
-            .await?)
+        let requests = self.requests(&prompts, params);
+        Ok(self.engine.run(&requests, on_event).await?)
     }
-}
 
-fn requests(prompts: &[Vec<u32>], params: &GenerationParams) -> Vec<Request> {
-    prompts
-        .iter()
-        .map(|prompt| Request::new(prompt.clone()).with_params(params.clone()))
-        .collect()
+    fn requests(&self, prompts: &[Vec<u32>], params: &GenerationParams) -> Vec<Request> {
+        let request = |prompt: &Vec<u32>| Request {
+            lora: self.adapter.clone(),
+            ..Request::new(prompt.clone()).with_params(params.clone())
+        };
+        prompts.iter().map(request).collect()
+    }
 }
