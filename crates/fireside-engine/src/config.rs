@@ -21,6 +21,10 @@ pub struct EngineConfig {
     /// Candidates that the device gives where filters need them, 64 by default. A `top_k` above it
     /// needs the whole row of logits for each token.
     pub candidates: usize,
+    /// Most tokens that are drafted for a sequence by looking up what followed its last ones before, and tried in
+    /// one step; 0, as by default, for none. What is generated does not change; text that repeats its prompt or
+    /// itself comes in fewer steps, which cost more each.
+    pub speculate: usize,
     /// Most LoRA adapters that the model has at once, 16 by default. They lie side by side on the device.
     pub max_loras: usize,
     /// Where the seeds of requests without one come from; the clock by default.
@@ -36,6 +40,7 @@ impl Default for EngineConfig {
             max_waiting_tokens: usize::MAX,
             prefix_cache: true,
             candidates: 64,
+            speculate: 0,
             max_loras: 16,
             seed: None,
         }

@@ -20,6 +20,12 @@ use crate::{
     Request, RequestId,
 };
 
+/// Most sequences that run while drafts are tried.
+const MOST_SPECULATING: usize = 4;
+
+/// What is tried for each sequence beyond its next token.
+type Drafts = BTreeMap<SequenceId, Vec<u32>>;
+
 /// Generates text for many requests at once, over one executor.
 ///
 /// Requests may come and go between any two steps. The result of a request does not depend on the
@@ -253,6 +259,11 @@ impl<E: Executor> Engine<E> {
         self.config.max_waiting_tokens = tokens;
     }
 
+    /// Sets how many tokens are drafted for a sequence; see [`EngineConfig::speculate`].
+    pub fn set_speculate(&mut self, tokens: usize) {
+        self.config.speculate = tokens;
+    }
+
     /// The tokens that end a generation: those of the tokenizer and of the generation defaults.
     pub fn eos_tokens(&self) -> &[u32] {
         &self.eos
@@ -272,7 +283,8 @@ impl<E: Executor> Engine<E> {
         self.note(&plan);
         let mut events = Vec::new();
         if !plan.chunks.is_empty() {
-            let step = self.build(&plan);
+            let drafts = self.draft(&plan);
+            let step = self.build(&plan, &drafts);
             let rows: usize = step.chunks.iter().map(|chunk| chunk.rows.len()).sum();
             let began = Instant::now();
             let outcome = self.executor.step(&step).await;
@@ -286,7 +298,7 @@ impl<E: Executor> Engine<E> {
             };
             match selected {
                 Ok(selected) => {
-                    self.take(&plan, selected, &mut events);
+                    self.take(&plan, &drafts, selected, &mut events);
                     self.stats.selection += came.elapsed();
                 }
                 Err(source) => return Err(self.abandon(source)),
@@ -319,8 +331,39 @@ impl<E: Executor> Engine<E> {
         }
     }
 
-    /// The step of a plan.
-    fn build(&mut self, plan: &Plan) -> Step {
+    /// What is tried beyond the next tokens, where few sequences run: with many, a step's room is better theirs.
+    fn draft(&mut self, plan: &Plan) -> Drafts {
+        let mut drafts = Drafts::new();
+        let decodes =
+            |chunk: &PlannedChunk| chunk.selects && chunk.len == 1 && chunk.scores.is_empty();
+        if self.config.speculate == 0
+            || plan.chunks.len() > MOST_SPECULATING
+            || !plan.chunks.iter().all(decodes)
+        {
+            return drafts;
+        }
+        // An equal share of the step's room for each.
+        let room = self.config.step_tokens.min(self.limits.step_rows) / plan.chunks.len().max(1);
+        let most = self.config.speculate.min(room.saturating_sub(1));
+        for planned in &plan.chunks {
+            let Some(sequence) = self.scheduler.running_sequence(planned.id) else {
+                continue;
+            };
+            let Some(generation) = self.generations.get_mut(&planned.id) else {
+                continue;
+            };
+            let draft = generation.draft(sequence.tokens(), most);
+            let end = planned.start + planned.len + draft.len();
+            if !draft.is_empty() && self.scheduler.reach(planned.id, end) {
+                self.stats.drafted_tokens += draft.len() as u64;
+                drafts.insert(planned.id, draft);
+            }
+        }
+        drafts
+    }
+
+    /// The step of a plan, with drafts.
+    fn build(&mut self, plan: &Plan, drafts: &Drafts) -> Step {
         let now = Instant::now();
         let mut step = Step::default();
         for planned in &plan.chunks {
@@ -332,17 +375,20 @@ impl<E: Executor> Engine<E> {
             };
             generation.started(now);
             let end = planned.start + planned.len;
+            let draft = drafts.get(&planned.id).map_or(&[][..], Vec::as_slice);
+            let mut tokens = sequence.tokens()[planned.start..end].to_vec();
+            tokens.extend(draft);
             let scores = planned.scores.clone();
             let mut rows: Vec<_> = scores
                 .map(|position| (position - planned.start, generation.scoring_row(position)))
                 .collect();
             if planned.selects {
-                rows.push((planned.len - 1, generation.row()));
+                rows.extend((planned.len - 1..).zip(generation.rows(draft)));
             }
             step.chunks.push(Chunk {
-                tokens: sequence.tokens()[planned.start..end].to_vec(),
+                tokens,
                 start: planned.start,
-                blocks: sequence.table.covering(end),
+                blocks: sequence.table.covering(end + draft.len()),
                 lora: self.loras.number(sequence.root()),
                 rows,
             });
@@ -351,7 +397,13 @@ impl<E: Executor> Engine<E> {
     }
 
     /// Takes the results of a step.
-    fn take(&mut self, plan: &Plan, selected: Vec<Selected>, events: &mut Vec<Event>) {
+    fn take(
+        &mut self,
+        plan: &Plan,
+        drafts: &Drafts,
+        selected: Vec<Selected>,
+        events: &mut Vec<Event>,
+    ) {
         self.stats.steps += 1;
         let mut selected = selected.into_iter();
         for planned in &plan.chunks {
@@ -366,10 +418,10 @@ impl<E: Executor> Engine<E> {
             self.stats.prefill_tokens += (planned.len - decoded) as u64;
             let scores: Vec<_> = selected.by_ref().take(planned.scores.len()).collect();
             self.take_scores(planned, &scores, events);
-            if planned.selects
-                && let Some(selected) = selected.next()
-            {
-                self.take_row(planned, &selected, events);
+            if planned.selects {
+                let draft = drafts.get(&planned.id).map_or(&[][..], Vec::as_slice);
+                let rows: Vec<_> = selected.by_ref().take(1 + draft.len()).collect();
+                self.take_rows(planned, draft, &rows, events);
             }
             self.scheduler.settle(planned.id);
         }
@@ -424,14 +476,46 @@ impl<E: Executor> Engine<E> {
         self.scheduler.clear_cache();
     }
 
-    /// Takes the result of one row.
-    fn take_row(&mut self, planned: &PlannedChunk, selected: &Selected, events: &mut Vec<Event>) {
+    /// Takes the row after a chunk and, as long as what was drafted is chosen, those after the draft.
+    fn take_rows(
+        &mut self,
+        planned: &PlannedChunk,
+        draft: &[u32],
+        rows: &[Selected],
+        events: &mut Vec<Event>,
+    ) {
         let id = planned.id;
-        let Some(generation) = self.generations.get_mut(&id) else {
-            return;
-        };
+        let last = planned.start + planned.len - 1;
+        let mut taken = 0;
+        for (ahead, row) in rows.iter().enumerate() {
+            let chosen = self.take_row(id, last + ahead, row, events);
+            if chosen.is_none() || chosen != draft.get(ahead).copied() {
+                break;
+            }
+            // Its keys and values are in the cache already.
+            if let Some(sequence) = self.scheduler.running_sequence_mut(id) {
+                sequence.advance(1);
+            }
+            taken += 1;
+        }
+        self.stats.accepted_tokens += taken as u64;
+        if let Some(generation) = self.generations.get_mut(&id)
+            && !draft.is_empty()
+        {
+            generation.drafted(taken);
+        }
+    }
+
+    /// Takes the result of the row at a position; the token, where the sequence goes on with it.
+    fn take_row(
+        &mut self,
+        id: SequenceId,
+        position: usize,
+        selected: &Selected,
+        events: &mut Vec<Event>,
+    ) -> Option<u32> {
+        let generation = self.generations.get_mut(&id)?;
         let (request, index) = (generation.request, generation.index);
-        let position = planned.start + planned.len - 1;
         let fail = |error| Event::Failed {
             request,
             index,
@@ -440,7 +524,7 @@ impl<E: Executor> Engine<E> {
 
         if let Some(count) = broken(&selected.selection) {
             self.fail_broken(id, position, count, events);
-            return;
+            return None;
         }
         let choice = match generation.choose(selected, self.limits.vocab) {
             Outcome::Chosen(choice) if (choice.token as usize) < self.limits.vocab => choice,
@@ -449,7 +533,7 @@ impl<E: Executor> Engine<E> {
                 if let Some(sequence) = self.scheduler.running_sequence_mut(id) {
                     sequence.repeat_last();
                 }
-                return;
+                return None;
             }
             Outcome::NoToken | Outcome::Chosen(_) => {
                 events.push(fail(Error::NoToken {
@@ -458,7 +542,7 @@ impl<E: Executor> Engine<E> {
                     position,
                 }));
                 self.remove(id);
-                return;
+                return None;
             }
         };
         let accepted = generation.accept(&choice);
@@ -471,14 +555,13 @@ impl<E: Executor> Engine<E> {
             logprob: choice.logprob,
             top_logprobs: choice.top,
         }));
-        match accepted.finish {
-            Some(reason) => events.extend(self.finish(id, reason).map(Event::Finished)),
-            None => {
-                if let Some(sequence) = self.scheduler.running_sequence_mut(id) {
-                    sequence.push(choice.token);
-                }
-            }
+        if let Some(reason) = accepted.finish {
+            events.extend(self.finish(id, reason).map(Event::Finished));
+            return None;
         }
+        let sequence = self.scheduler.running_sequence_mut(id)?;
+        sequence.push(choice.token);
+        Some(choice.token)
     }
 
     /// Ends a sequence.

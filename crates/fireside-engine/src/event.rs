@@ -196,6 +196,10 @@ pub struct EngineStats {
     pub prefill_tokens: u64,
     /// Tokens generated so far.
     pub generated_tokens: u64,
+    /// Tokens that were drafted; see [`EngineConfig::speculate`](crate::EngineConfig::speculate).
+    pub drafted_tokens: u64,
+    /// Those of them that were generated.
+    pub accepted_tokens: u64,
     /// Tokens of all prompts that began to run.
     pub prefix_queries: u64,
     /// Those of them that were in the cache: the sum of [`RequestStats::cached_tokens`].

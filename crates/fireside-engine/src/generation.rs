@@ -1,11 +1,14 @@
 //! One sequence as its reader sees it: sampling state, text and end.
 
+use std::borrow::Cow;
+
 use fireside_model::step::{RowSelection, Selected};
 use fireside_tokenizer::{DetokenizeStream, StopStrings, Tokenizer};
 use web_time::Instant;
 
 use crate::defaults::Resolved;
 use crate::event::{FinishReason, Prompt, RequestStats};
+use crate::lookup::Drafting;
 use crate::penalties::PenaltyState;
 use crate::sample::{Choice, Draw, Outcome, Sampling, Wanted};
 use crate::score::PromptScores;
@@ -31,6 +34,7 @@ pub(crate) struct Generation {
     times: Times,
     fallbacks: u64,
     preemptions: u64,
+    drafting: Drafting,
     pub(crate) prompt_tokens: usize,
     /// Prompt tokens that were cached; known once the sequence began.
     cached_tokens: Option<usize>,
@@ -134,22 +138,46 @@ impl Generation {
             },
             fallbacks: 0,
             preemptions: 0,
+            drafting: Drafting::default(),
             prompt_tokens: request.prompt.len(),
             cached_tokens: None,
         })
     }
 
-    /// What is to be selected for the next token.
-    pub(crate) fn row(&self) -> RowSelection {
-        let banned = if self.generated < self.ends.least {
-            &self.ends.banned[..]
-        } else {
-            &[]
-        };
-        RowSelection {
-            adjustments: self.penalties.adjustments(banned),
-            ..self.sampling.row(self.draw(), self.wanted)
+    /// What is to be selected for the next token, and for those after each token of a draft.
+    pub(crate) fn rows(&self, draft: &[u32]) -> Vec<RowSelection> {
+        let mut penalties = Cow::Borrowed(&self.penalties);
+        let mut rows = Vec::with_capacity(draft.len() + 1);
+        for ahead in 0..=draft.len() {
+            if let Some(token) = ahead.checked_sub(1).and_then(|last| draft.get(last)) {
+                penalties.to_mut().push(*token);
+            }
+            let banned = if self.generated + ahead < self.ends.least {
+                &self.ends.banned[..]
+            } else {
+                &[]
+            };
+            rows.push(RowSelection {
+                adjustments: penalties.adjustments(banned),
+                ..self.sampling.row(self.draw(ahead), self.wanted)
+            });
         }
+        rows
+    }
+
+    /// What may follow `tokens`, up to `most` tokens and as many as may still come after the next one.
+    pub(crate) fn draft(&mut self, tokens: &[u32], most: usize) -> Vec<u32> {
+        // Whole rows of logits are too much for what may be thrown away.
+        if self.wanted.logits {
+            return Vec::new();
+        }
+        let left = self.ends.most.saturating_sub(self.generated + 1);
+        self.drafting.draft(tokens, most.min(left))
+    }
+
+    /// Notes how many tokens of a draft were taken.
+    pub(crate) fn drafted(&mut self, taken: usize) {
+        self.drafting.note(taken);
     }
 
     /// How many positions of the prompt are to be scored.
@@ -192,7 +220,7 @@ impl Generation {
     pub(crate) fn choose(&mut self, selected: &Selected, vocab: usize) -> Outcome {
         let outcome = self
             .sampling
-            .choose(selected, self.draw(), self.wanted, vocab);
+            .choose(selected, self.draw(0), self.wanted, vocab);
         match &outcome {
             Outcome::NeedsLogits => {
                 self.fallbacks += 1;
@@ -297,11 +325,12 @@ impl Generation {
         }
     }
 
-    fn draw(&self) -> Draw {
+    /// The draw of the token that comes after so many others.
+    fn draw(&self, ahead: usize) -> Draw {
         // Wraps after four thousand million tokens of one sequence.
         Draw {
             seed: self.seed,
-            number: self.generated as u32,
+            number: (self.generated + ahead) as u32,
         }
     }
 }

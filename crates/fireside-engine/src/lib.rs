@@ -82,6 +82,7 @@ mod executor;
 mod filter;
 mod generation;
 mod lenient;
+mod lookup;
 mod loras;
 mod model_executor;
 mod params;

@@ -124,6 +124,15 @@ impl Scheduler {
         }
     }
 
+    /// Gives a running sequence blocks for so many positions, if there are any that nobody must be sent away for.
+    pub(crate) fn reach(&mut self, id: SequenceId, positions: usize) -> bool {
+        let Some(sequence) = self.position(id).and_then(|at| self.running.get_mut(at)) else {
+            return false;
+        };
+        let fits = positions <= sequence.most_positions();
+        fits && self.pool.grow(&mut sequence.table, positions).is_ok()
+    }
+
     /// A root for sequences whose keys and values depend on more than the tokens.
     pub(crate) fn root(&mut self) -> Prefix {
         self.pool.fresh_prefix()

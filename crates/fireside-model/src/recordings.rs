@@ -24,11 +24,13 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// The key of a step worth recording: one token per sequence, with something to select.
+    /// The key of a step worth recording: few tokens, of which each is the only one of its sequence or has
+    /// something to select, as in a draft that is tried.
     pub(crate) fn of(plan: &Plan, loras: u64) -> Option<Self> {
         let shape = plan.shape;
-        let decode = shape.tile_tokens == 1 && shape.rows > 0 && shape.tokens <= TOKENS;
-        decode.then(|| Self {
+        let decode = shape.tile_tokens == 1 && shape.rows > 0;
+        let worth = shape.tokens <= TOKENS && (decode || shape.rows == shape.tokens);
+        worth.then(|| Self {
             shape,
             words: plan.words.len().max(WORDS).next_power_of_two(),
             loras: shape.loras_at.map(|_| loras),

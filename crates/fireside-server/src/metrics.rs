@@ -89,6 +89,8 @@ struct Vllm {
     prefix_hits: IntCounter,
     cached_tokens: IntCounter,
     preemptions: IntCounter,
+    drafted: IntCounter,
+    accepted: IntCounter,
     successes: IntCounterVec,
     rejections: IntCounterVec,
     first_token: Histogram,
@@ -308,6 +310,14 @@ impl Vllm {
             preemptions: make.counter(
                 "vllm:num_preemptions_total",
                 "Times that a sequence lost its cache to older ones",
+            )?,
+            drafted: make.counter(
+                "vllm:spec_decode_num_draft_tokens_total",
+                "Tokens drafted beyond the next ones",
+            )?,
+            accepted: make.counter(
+                "vllm:spec_decode_num_accepted_tokens_total",
+                "Drafted tokens that were generated",
             )?,
             successes: make.counters(
                 (
@@ -569,6 +579,10 @@ impl Metrics {
         self.vllm
             .preemptions
             .inc_by(after.preemptions.saturating_sub(before.preemptions));
+        let drafted = after.drafted_tokens.saturating_sub(before.drafted_tokens);
+        self.vllm.drafted.inc_by(drafted);
+        let accepted = after.accepted_tokens.saturating_sub(before.accepted_tokens);
+        self.vllm.accepted.inc_by(accepted);
     }
 
     /// What waits, runs and is held now.

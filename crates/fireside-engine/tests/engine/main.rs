@@ -5,3 +5,4 @@ mod generation;
 mod mock;
 mod prefix;
 mod scoring;
+mod speculation;

@@ -20,7 +20,12 @@ const HELP: &str = "/reset forgets the conversation, /system TEXT sets the syste
 
 /// Runs the command.
 pub(super) fn run(args: &ChatArgs) -> Result<()> {
-    let mut pipeline = load(&args.model, &args.sampling, args.lora.as_deref())?;
+    let mut pipeline = load(
+        &args.model,
+        &args.sampling,
+        args.lora.as_deref(),
+        args.speculate,
+    )?;
     if pipeline.template().is_none() {
         return Err(fireside_tokenizer::Error::NoChatTemplate.into());
     }

@@ -13,7 +13,12 @@ use crate::{Event, Input, Message, Output};
 /// Runs the command.
 pub(super) fn run(args: &GenerateArgs) -> Result<()> {
     let input = input(args)?;
-    let mut pipeline = load(&args.model, &args.sampling, args.lora.as_deref())?;
+    let mut pipeline = load(
+        &args.model,
+        &args.sampling,
+        args.lora.as_deref(),
+        args.speculate,
+    )?;
     let params = args.sampling.params();
     if args.format == GenerateFormat::Json {
         let outputs = pollster::block_on(pipeline.generate(input, &params))?;

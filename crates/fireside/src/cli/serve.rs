@@ -51,6 +51,15 @@ pub(super) struct ServeArgs {
     /// A folder whose LoRA adapters clients may load and unload while the server runs.
     #[arg(long, env = "FIRESIDE_LORA_ROOT", value_name = "FOLDER")]
     lora_root: Option<PathBuf>,
+    /// Most tokens to draft for a sequence from what followed its last ones before, and to try in one step; 0 for
+    /// none. Answers stay the same; those that repeat their prompt come faster.
+    #[arg(
+        long,
+        env = "FIRESIDE_SPECULATE",
+        default_value_t = 0,
+        value_name = "N"
+    )]
+    speculate: usize,
     #[command(flatten)]
     limits: LimitArgs,
     /// A key that clients must give, as `Authorization: Bearer KEY`; may be given several times.
@@ -330,6 +339,7 @@ impl ServeArgs {
                 max_waiting: self.limits.max_queued_requests,
                 max_waiting_tokens: self.limits.max_queued_tokens.unwrap_or(usize::MAX),
                 max_loras: self.limits.max_loras,
+                speculate: self.speculate,
                 ..EngineConfig::default()
             })
     }
