@@ -24,9 +24,15 @@ fn scramble(value: u32) -> u32 {
 
 fn gumbel(seed_low: u32, seed_high: u32, draw: u32, token: u32) -> f32 {
     let bits = scramble(scramble(scramble(scramble(seed_low) ^ seed_high) ^ draw) ^ token);
-    // 24 bits, never 0 nor 1.
-    let uniform_value = (f32(bits >> 8u) + 0.5) * 5.9604645e-8;
-    return -log(-log(uniform_value));
+    // 23 bits and a half are exact, so this is never 0 or 1.
+    let v = (f32(bits >> 9u) + 0.5) * 1.1920929e-7;
+    // -log(1 - v). Near zero, where the largest noise comes from, a logarithm of what is nearly 1
+    // may have an error as large as the result.
+    var exponential = v * (1.0 + v * (0.5 + v * (0.33333334 + v * (0.25 + v * 0.2))));
+    if (v >= 0.0625) {
+        exponential = -log(1.0 - v);
+    }
+    return -log(exponential);
 }
 
 @compute @workgroup_size(LANES)

@@ -233,13 +233,14 @@ fn adapters_come_and_go_while_the_engine_serves_and_never_share_a_cached_prefix(
         let error = engine
             .add_lora("other", read("llama", &config))
             .unwrap_err();
-        let wanted = "lora_name is \"other\"; expected a name that no loaded adapter has";
+        let wanted = "lora_name is \"other\"; expected a name that no other adapter has";
         assert_eq!(error.to_string(), wanted);
         for name in ["a", "b"] {
             engine.add_lora(name, read("llama", &config)).unwrap();
         }
         let error = engine.add_lora("c", read("llama", &config)).unwrap_err();
-        let wanted = "max_loras is 3; expected at most 3 adapters at once: remove one first";
+        let wanted =
+            "max_loras is 3; expected at most 3 LoRA adapters at once: unload one, or allow more";
         assert_eq!(error.to_string(), wanted);
     }
 }

@@ -202,7 +202,7 @@ export class Engine {
    */
   loadAdapter(name: string, source: AdapterSource): Promise<void> {
     const file = (own: string | Blob) => (typeof own === "string" ? absoluteUrl(own) : own);
-    return typed(this.#port.loadAdapter(name, { config: file(source.config), weights: file(source.weights) }));
+    return typed(this.#port.loadAdapter(name, { ...source, config: file(source.config), weights: file(source.weights) }));
   }
 
   /** Takes a LoRA adapter from the model; fails while a request has it. */

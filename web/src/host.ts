@@ -115,8 +115,6 @@ const MOST_LOSSES = 3;
 export class Host {
   #engine: WebEngine | undefined;
   #build: Build | undefined;
-  /** How files of this model are fetched. */
-  #fetching: Fetching | undefined;
   /** The model's LoRA adapters, for the next device too. */
   readonly #adapters = new Map<string, Adapter>();
   /** Requests by the number that the module gave them. */
@@ -233,7 +231,6 @@ export class Host {
     }
     this.#engine = engine;
     this.#build = build;
-    this.#fetching = (file) => ({ ...fetching(file), signal: undefined, onProgress: () => {}, onWait: () => {} });
     return JSON.parse(engine.info()) as EngineInfo;
   }
 
@@ -380,14 +377,19 @@ export class Host {
     let engine: WebEngine;
     try {
       engine = await within(() => build(() => {}));
+      try {
+        for (const [name, { config, weights }] of this.#adapters) {
+          const bytes = new Uint8Array(await weights.arrayBuffer());
+          await within(async () => engine.addLora(name, config, bytes));
+        }
+      } catch (thrown) {
+        if (!trapped) engine.free();
+        throw thrown;
+      }
     } catch (thrown) {
       // Another model is being loaded, or none is wanted any more.
       if (this.#build !== build) return;
       throw this.#lose(toError(thrown));
-    }
-    for (const [name, { config, weights }] of this.#adapters) {
-      const bytes = new Uint8Array(await weights.arrayBuffer());
-      await within(async () => engine.addLora(name, config, bytes));
     }
     if (this.#build !== build) return engine.free();
     this.#engine = engine;
@@ -422,11 +424,11 @@ export class Host {
     await this.#settled();
     this.#loaded();
     const build = this.#build;
-    const fetching = this.#fetching;
     const blob = async (own: string | Blob) => {
       if (typeof own !== "string") return own;
-      if (!fetching) throw new FiresideError("unloaded", "no model is loaded: call reload first");
-      return download(own, fetching(nameOf(own)));
+      // Small, and not the model's: neither kept nor asked for with the headers of the model's host.
+      const how = { file: nameOf(own), headers: source.headers, cache: false, newHasher: () => new Sha256() };
+      return download(own, { ...how, onProgress: () => {}, onWait: () => {} });
     };
     const config = await (await blob(source.config)).text();
     const weights = await blob(source.weights);
@@ -489,7 +491,6 @@ export class Host {
     const loading = this.#loading;
     this.#engine = undefined;
     this.#build = undefined;
-    this.#fetching = undefined;
     this.#adapters.clear();
     this.#lost = undefined;
     loading?.controller.abort(why);

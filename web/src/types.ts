@@ -43,6 +43,8 @@ export interface AdapterSource {
   config: string | Blob;
   /** `adapter_model.safetensors`. */
   weights: string | Blob;
+  /** Headers for fetching them. */
+  headers?: Record<string, string>;
 }
 
 /** How far a load has come. */
@@ -98,7 +100,7 @@ export interface ChatMessage {
 
 /** Parameters that chats and completions share. A null is as good as nothing. */
 export interface GenerationParameters {
-  /** The name of a LoRA adapter; any other one means the model, whose name the reply has. */
+  /** The name of a LoRA adapter or the model's; while no adapter has been loaded, any name means the model. */
   model?: string | null;
   max_tokens?: number | null;
   max_completion_tokens?: number | null;

@@ -27,6 +27,8 @@ pub struct EngineConfig {
     pub speculate: usize,
     /// Most LoRA adapters that the model has at once, 16 by default. They lie side by side on the device.
     pub max_loras: usize,
+    /// The largest rank of a LoRA adapter, 256 by default. All adapters take the room of the largest one.
+    pub max_lora_rank: usize,
     /// Where the seeds of requests without one come from; the clock by default.
     pub seed: Option<u64>,
 }
@@ -42,6 +44,7 @@ impl Default for EngineConfig {
             candidates: 64,
             speculate: 0,
             max_loras: 16,
+            max_lora_rank: 256,
             seed: None,
         }
     }

@@ -8,7 +8,7 @@ use crate::blocks::Prefix;
 use crate::{Engine, Error, Executor};
 
 /// An adapter in the engine.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Entry {
     name: Arc<str>,
     lora: Arc<Lora>,
@@ -61,29 +61,10 @@ impl<E: Executor> Engine<E> {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidParameter`] where the name is empty or taken, or there are as many as there may be;
-    /// [`Error::Lora`] where the executor cannot hold it.
+    /// As for [`set_loras`](Self::set_loras), but for [`Error::LoraInUse`].
     pub fn add_lora(&mut self, name: &str, lora: Arc<Lora>) -> Result<(), Error> {
-        let taken = self.loras.0.iter().any(|own| *own.name == *name);
-        if name.is_empty() || taken {
-            let expected = match taken {
-                true => "a name that no loaded adapter has",
-                false => "a name",
-            };
-            let value = format!("{:?}", shown(name));
-            return Err(Error::invalid("lora_name", value, expected));
-        }
-        let most = self.config.max_loras;
-        if self.loras.0.len() >= most {
-            let expected = format!("at most {most} adapters at once: remove one first");
-            return Err(Error::invalid("max_loras", most, expected));
-        }
-        let mut all = self.loras.0.clone();
-        all.push(Entry {
-            name: name.into(),
-            lora,
-            root: self.scheduler.root(),
-        });
+        let mut all = self.named_loras();
+        all.push((name.into(), lora));
         self.set_loras(all)
     }
 
@@ -93,17 +74,67 @@ impl<E: Executor> Engine<E> {
     ///
     /// [`Error::UnknownLora`] where there is none of that name, [`Error::LoraInUse`] while a request has it.
     pub fn remove_lora(&mut self, name: &str) -> Result<(), Error> {
-        let root = self.loras.root(Some(name))?;
-        let requests = self.scheduler.rooted(root);
-        if requests > 0 {
-            return Err(Error::LoraInUse {
-                name: shown(name),
-                requests,
-            });
-        }
-        let mut all = self.loras.0.clone();
-        all.retain(|own| own.root != root);
+        self.check_lora(name)?;
+        let mut all = self.named_loras();
+        all.retain(|(own, _)| **own != *name);
         self.set_loras(all)
+    }
+
+    /// Makes these the model's LoRA adapters, in one go: what is there already stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidParameter`] where a name is empty or stands twice, there are too many, or one has too
+    /// large a rank; [`Error::LoraInUse`] where one that is to go has a request; [`Error::Lora`] where the executor
+    /// cannot hold them. Those of before stay then.
+    pub fn set_loras(&mut self, loras: Vec<(Arc<str>, Arc<Lora>)>) -> Result<(), Error> {
+        let (most, most_rank) = (self.config.max_loras, self.config.max_lora_rank);
+        if loras.len() > most {
+            let expected =
+                format!("at most {most} LoRA adapters at once: unload one, or allow more");
+            return Err(Error::invalid("max_loras", most, expected));
+        }
+        for (at, (name, lora)) in loras.iter().enumerate() {
+            let twice = loras[..at].iter().any(|(other, _)| other == name);
+            if name.is_empty() || twice {
+                let expected = match twice {
+                    true => "a name that no other adapter has",
+                    false => "a name",
+                };
+                let value = format!("{:?}", shown(name));
+                return Err(Error::invalid("lora_name", value, expected));
+            }
+            if lora.rank() > most_rank {
+                let expected = format!("at most {most_rank}, or a larger max_lora_rank");
+                return Err(Error::invalid("lora_rank", lora.rank(), expected));
+            }
+        }
+        let entry = |(name, lora): (Arc<str>, Arc<Lora>)| {
+            let same = |own: &&Entry| own.name == name && Arc::ptr_eq(&own.lora, &lora);
+            let root = self.loras.0.iter().find(same).map(|own| own.root);
+            let root = root.unwrap_or_else(|| self.scheduler.root());
+            Entry { name, lora, root }
+        };
+        let all: Vec<Entry> = loras.into_iter().map(entry).collect();
+        for gone in &self.loras.0 {
+            let requests = self.scheduler.rooted(gone.root);
+            if requests > 0 && !all.iter().any(|own| own.root == gone.root) {
+                return Err(Error::LoraInUse {
+                    name: shown(&gone.name),
+                    requests,
+                });
+            }
+        }
+        let own: Vec<_> = all.iter().map(|own| Arc::clone(&own.lora)).collect();
+        let set = self.executor.set_loras(&own);
+        set.map_err(|source| Error::Lora { source })?;
+        self.loras = Loras(all);
+        Ok(())
+    }
+
+    fn named_loras(&self) -> Vec<(Arc<str>, Arc<Lora>)> {
+        let named = |own: &Entry| (Arc::clone(&own.name), Arc::clone(&own.lora));
+        self.loras.0.iter().map(named).collect()
     }
 
     /// Sees whether there is a LoRA adapter of that name.
@@ -118,13 +149,5 @@ impl<E: Executor> Engine<E> {
     /// The LoRA adapters and their names.
     pub fn loras(&self) -> impl Iterator<Item = (&str, &Arc<Lora>)> {
         self.loras.0.iter().map(|own| (&*own.name, &own.lora))
-    }
-
-    fn set_loras(&mut self, all: Vec<Entry>) -> Result<(), Error> {
-        let own: Vec<_> = all.iter().map(|own| Arc::clone(&own.lora)).collect();
-        let set = self.executor.set_loras(&own);
-        set.map_err(|source| Error::Lora { source })?;
-        self.loras = Loras(all);
-        Ok(())
     }
 }

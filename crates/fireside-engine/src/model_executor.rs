@@ -70,7 +70,9 @@ impl Executor for ModelExecutor {
 
     fn set_loras(&mut self, loras: &[Arc<Lora>]) -> Result<(), ExecutorError> {
         let set = self.model.set_loras(loras);
-        set.map_err(|error| executor_error(&error))
+        set.map_err(|error| executor_error(&error))?;
+        self.cache.forget_loras();
+        Ok(())
     }
 
     async fn step(&mut self, step: &Step) -> Result<Vec<Selected>, ExecutorError> {

@@ -24,6 +24,11 @@ pub struct KvCache {
 }
 
 impl KvCache {
+    /// Lets go of what it keeps of LoRA adapters that the model has no longer; after [`crate::Model::set_loras`].
+    pub fn forget_loras(&mut self) {
+        self.recordings.forget_loras();
+    }
+
     /// Bytes that one block takes over all layers, keys and values together.
     pub fn block_bytes(config: &DecoderConfig, dtype: KvDtype) -> u64 {
         2 * config.layers as u64 * Self::layer_block_words(config, dtype) as u64 * 4

@@ -162,6 +162,14 @@ pub enum ModelError {
         /// The model that it is for.
         base: String,
     },
+    /// A LoRA adapter has values that are not numbers.
+    #[error("tensor {tensor:?} of the LoRA adapter has the value {value}: the adapter is broken")]
+    LoraBroken {
+        /// The tensor.
+        tensor: String,
+        /// The value.
+        value: f32,
+    },
     /// A LoRA adapter without tensors.
     #[error("the LoRA adapter has no tensors; {base}")]
     LoraEmpty {

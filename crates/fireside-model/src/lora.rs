@@ -260,8 +260,8 @@ impl Reader<'_> {
         }
         let module = Module {
             part: piece.part,
-            a: self.source.read_f32(&a)?,
-            b: self.source.read_f32(&b)?,
+            a: self.read(&a)?,
+            b: self.read(&b)?,
             rank,
             scale: self.config.scale(stem, rank),
             first: 0,
@@ -271,6 +271,17 @@ impl Reader<'_> {
             self.taken.insert(name);
         }
         Ok(Some(module))
+    }
+
+    fn read(&self, tensor: &str) -> Result<Vec<f32>, ModelError> {
+        let values = self.source.read_f32(tensor)?;
+        match values.iter().find(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(value) => Err(ModelError::LoraBroken {
+                tensor: tensor.to_owned(),
+                value: *value,
+            }),
+        }
     }
 
     fn misshapen(&self, tensor: &str, expected: &[usize]) -> Result<ModelError, ModelError> {

@@ -112,5 +112,15 @@ pub fn open_lora(path: &Path, model: &DecoderConfig) -> Result<Lora, ModelError>
                 .into(),
         });
     }
-    Lora::read(model, &config, &WeightFile::open(weights)?)
+    // Not mapped: a training may write the file anew while it is read.
+    let name = weights.display().to_string();
+    let bytes = std::fs::read(&weights).map_err(|error| ModelError::File {
+        path: name.clone(),
+        reason: error.to_string(),
+    })?;
+    Lora::read(
+        model,
+        &config,
+        &WeightFile::from_safetensors([(name, bytes)])?,
+    )
 }

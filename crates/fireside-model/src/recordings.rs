@@ -63,6 +63,11 @@ impl<T> Recordings<T> {
         Some(recording)
     }
 
+    /// Lets go of recordings that LoRA adapters take part in, and with them what they hold of the adapters.
+    pub(crate) fn forget_loras(&mut self) {
+        self.0.retain(|(key, _)| key.loras.is_none());
+    }
+
     /// Keeps a recording.
     pub(crate) fn keep(&mut self, key: Key, recording: Arc<Recording<T>>) {
         if self.0.len() >= KEPT {

@@ -27,7 +27,7 @@ pub(crate) struct App {
     /// One for each byte of a body that may be in memory.
     pub(crate) bodies: Arc<Semaphore>,
     /// Changes of LoRA adapters, one at a time.
-    pub(crate) lora_turn: tokio::sync::Mutex<()>,
+    pub(crate) lora_turn: Arc<tokio::sync::Mutex<()>>,
     /// When the server started, in seconds since 1970.
     pub(crate) started: u64,
 }

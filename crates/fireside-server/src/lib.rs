@@ -153,7 +153,7 @@ impl Server {
                 options,
                 shared,
                 work,
-                lora_turn: tokio::sync::Mutex::default(),
+                lora_turn: Arc::default(),
                 started,
             }),
         })

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use fireside_engine::{Engine, Executor};
 use fireside_model::Lora;
 use fireside_openai::{ApiError, ErrorKind};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use crate::app::App;
 use crate::worker::{Shared, Task};
@@ -50,28 +50,23 @@ pub(crate) enum Change {
 pub(crate) struct LoraTask {
     pub(crate) change: Change,
     pub(crate) reply: oneshot::Sender<Result<(), ApiError>>,
+    /// Given back once the change is made or refused, whether or not who asked still waits.
+    pub(crate) turn: Turn,
 }
+
+/// The right to change adapters: there is one, as there is one place for it in the channel.
+pub(crate) type Turn = OwnedMutexGuard<()>;
 
 /// Gives an engine the adapters that were served before it was built again. Of the first engine those that it
 /// has are served.
 pub(crate) fn restore<E: Executor>(engine: &mut Engine<E>, shared: &Shared) {
-    let Some(before) = all(shared) else {
-        return tell(engine, shared);
-    };
-    let own: Vec<String> = engine.loras().map(|(name, _)| name.to_owned()).collect();
-    let is_served = |name: &String| before.iter().any(|served| *served.name == **name);
-    for name in own.iter().filter(|name| !is_served(name)) {
-        if let Err(error) = engine.remove_lora(name) {
-            tracing::error!(name, %error, "a LoRA adapter could not be taken away again");
-        }
-    }
-    for served in before
-        .iter()
-        .filter(|served| !own.contains(&served.name.to_string()))
+    let before = all(shared).unwrap_or_default();
+    let named = before.into_iter().map(|own| (own.name, own.lora));
+    let named: Vec<_> = named.collect();
+    if !named.is_empty()
+        && let Err(error) = engine.set_loras(named)
     {
-        if let Err(error) = engine.add_lora(&served.name, Arc::clone(&served.lora)) {
-            tracing::error!(name = &*served.name, %error, "a LoRA adapter is not served any more");
-        }
+        tracing::error!(%error, "the LoRA adapters are not served any more");
     }
     tell(engine, shared);
 }
@@ -83,6 +78,7 @@ pub(crate) fn change<E: Executor>(engine: &mut Engine<E>, task: LoraTask, shared
         Change::Remove(name) => engine.remove_lora(&name),
     };
     tell(engine, shared);
+    drop(task.turn);
     // Who asked may have left.
     let _ = task.reply.send(done.map_err(ApiError::from));
 }
@@ -121,7 +117,8 @@ impl App {
     ///
     /// Clients may not, the name is taken, there is no such adapter, or it is not for this model.
     pub(crate) async fn add_lora(&self, name: String, path: String) -> Result<(), ApiError> {
-        let reader = self.facts()?.lora_reader.clone();
+        let facts = self.facts()?;
+        let reader = facts.lora_reader.clone();
         let root = self.options.lora_root.clone();
         let (Some(root), Some(reader)) = (root, reader) else {
             return Err(ApiError::new(
@@ -139,16 +136,35 @@ impl App {
             ));
         }
         let wrong = |message| ApiError::invalid("lora_path", message);
+        // One adapter at a time is in memory beside those that are served, and none that cannot be.
+        let turn = Arc::clone(&self.lora_turn).lock_owned().await;
+        if self.lora(&name).is_some() {
+            let message =
+                format!("lora_name is {name:?}; expected a name that no other adapter has");
+            return Err(ApiError::invalid("lora_name", message));
+        }
+        let (most, served) = (facts.max_loras, self.loras().len());
+        if served >= most {
+            let message =
+                format!("{served} LoRA adapters are loaded, as many as may be; unload one first");
+            return Err(ApiError::invalid("lora_name", message));
+        }
         let lora = tokio::task::spawn_blocking(move || {
             let folder = inside(&root, &path)?;
-            reader.0(&folder).map_err(|e| format!("lora_path: {e}"))
+            let lora = reader.0(&folder).map_err(|error| {
+                // Where the server keeps it is not the client's to know.
+                let error = error.replace(&*folder.to_string_lossy(), &path);
+                format!("lora_path: {error}")
+            });
+            lora.map(|lora| (lora, turn))
         });
-        let lora = match lora.await {
-            Ok(lora) => lora.map_err(wrong)?,
+        let (lora, turn) = match lora.await {
+            Ok(read) => read.map_err(wrong)?,
             Err(_) => return Err(wrong("lora_path: reading the adapter panicked".into())),
         };
         let (name, lora) = (name.into(), Arc::new(lora));
-        self.change_loras(Change::Add(Served { name, lora })).await
+        self.change_loras(Change::Add(Served { name, lora }), turn)
+            .await
     }
 
     /// Serves an adapter no longer.
@@ -164,19 +180,22 @@ impl App {
                 "clients may not unload LoRA adapters; start the server with --lora-root FOLDER",
             ));
         }
-        self.change_loras(Change::Remove(name)).await
+        let turn = Arc::clone(&self.lora_turn).lock_owned().await;
+        self.change_loras(Change::Remove(name), turn).await
     }
 
-    async fn change_loras(&self, change: Change) -> Result<(), ApiError> {
-        // There is one place in the channel for all changes.
-        let _turn = self.lora_turn.lock().await;
+    async fn change_loras(&self, change: Change, turn: Turn) -> Result<(), ApiError> {
         let (reply, outcome) = oneshot::channel();
         let ended = || {
             let open = self.shared.status.open().err();
             let ended = || ApiError::new(ErrorKind::Unavailable, "the engine has ended");
             open.unwrap_or_else(ended)
         };
-        let task = Task::Lora(LoraTask { change, reply });
+        let task = Task::Lora(LoraTask {
+            change,
+            reply,
+            turn,
+        });
         self.tasks()?.try_send(task).map_err(|_| ended())?;
         outcome.await.map_err(|_| ended())?
     }

@@ -59,6 +59,7 @@ pub(crate) struct Facts {
     pub(crate) max_waiting_tokens: usize,
     pub(crate) step_tokens: usize,
     pub(crate) lora_reader: Option<LoraReader>,
+    pub(crate) max_loras: usize,
 }
 
 /// What handlers ask of the engine's thread.
@@ -254,6 +255,7 @@ fn publish<E: Executor>(loaded: &Loaded<E>, shared: &Shared) {
         max_waiting_tokens: engine.config().max_waiting_tokens,
         step_tokens: engine.config().step_tokens,
         lora_reader: loaded.lora_reader.clone(),
+        max_loras: engine.config().max_loras,
     };
     shared.metrics.gauges(&engine.stats(), BLOCK);
     if let Ok(mut place) = shared.facts.write() {

@@ -176,6 +176,8 @@ pub struct WebEngine {
     embeds: Option<EmbedTexts>,
     /// The names of the LoRA adapters.
     loras: RefCell<BTreeSet<String>>,
+    /// Whether there ever was one: from then on names are looked at.
+    adapted: Cell<bool>,
     model: String,
     info: Value,
     /// Last, so that nothing is left that uses it.
@@ -379,6 +381,7 @@ impl WebEngine {
             template: text.template,
             embeds,
             loras: RefCell::default(),
+            adapted: Cell::new(false),
             model: name,
             info,
             _device: device,
@@ -431,16 +434,13 @@ impl WebEngine {
             _ => {}
         }
         let created = created as u64;
-        // Any other name means the model.
-        let lora =
-            |model: Option<&str>| model.and_then(|name| self.loras.borrow().get(name).cloned());
         let name = |lora: &Option<String>| lora.clone().unwrap_or_else(|| self.model.clone());
         let (requests, reply, stream) = if kind == "chat" {
             let request = ChatRequest::from_json(body.as_bytes()).map_err(|e| api_failure(&e))?;
             let mut own = request
                 .to_engine(&self.tokenizer, self.template.as_ref())
                 .map_err(|e| api_failure(&e))?;
-            let lora = lora(request.model.as_deref());
+            let lora = self.lora(request.model.as_deref())?;
             own.lora = lora.as_deref().map(Arc::from);
             let n = request.params.num_return_sequences.unwrap_or(1);
             let reply = Reply::new(ReplyKind::Chat, id, created, name(&lora), n)
@@ -453,7 +453,7 @@ impl WebEngine {
             let mut all = request
                 .to_engine(&self.tokenizer)
                 .map_err(|e| api_failure(&e))?;
-            let lora = lora(request.model.as_deref());
+            let lora = self.lora(request.model.as_deref())?;
             for own in &mut all {
                 own.lora = lora.as_deref().map(Arc::from);
             }
@@ -511,6 +511,10 @@ impl WebEngine {
     pub fn add_lora(&self, name: &str, config: &str, weights: Vec<u8>) -> Result<(), JsValue> {
         self.with_generator(|engine| {
             let bad = |error: &dyn ToString| failure("bad_adapter", error.to_string(), None);
+            if name == self.model {
+                let message = format!("name is {name:?}, the model's; expected another one");
+                return Err(failure("bad_option", message, Some("name")));
+            }
             let files = [("adapter_model.safetensors".to_owned(), weights)];
             let file = WeightFile::from_safetensors(files).map_err(|e| bad(&e))?;
             let model = engine.executor().model().config();
@@ -518,6 +522,7 @@ impl WebEngine {
             let added = engine.add_lora(name, Arc::new(lora));
             added.map_err(|e| api_failure(&e.into()))?;
             self.loras.borrow_mut().insert(name.to_owned());
+            self.adapted.set(true);
             Ok(())
         })
     }
@@ -534,6 +539,27 @@ impl WebEngine {
             removed.map_err(|e| api_failure(&e.into()))?;
             self.loras.borrow_mut().remove(name);
             Ok(())
+        })
+    }
+
+    /// The LoRA adapter that a request means by the name of its model.
+    fn lora(&self, model: Option<&str>) -> Result<Option<String>, JsValue> {
+        let named =
+            model.filter(|name| self.adapted.get() && !name.is_empty() && *name != self.model);
+        let Some(name) = named else {
+            return Ok(None);
+        };
+        let loras = self.loras.borrow();
+        let own = loras.get(name).cloned();
+        own.map(Some).ok_or_else(|| {
+            let known: Vec<&str> = loras.iter().map(String::as_str).collect();
+            let message = format!(
+                "model is {:?}; expected {:?} or one of its LoRA adapters ({})",
+                name.chars().take(80).collect::<String>(),
+                self.model,
+                known.join(", ")
+            );
+            failure("model_not_found", message, Some("model"))
         })
     }
 

@@ -114,6 +114,13 @@ impl Loading {
         self
     }
 
+    /// Without the LoRA adapters that were named, for an owner that has them already.
+    #[must_use]
+    pub fn without_loras(mut self) -> Self {
+        self.loras.clear();
+        self
+    }
+
     /// How requests are batched.
     #[must_use]
     pub fn engine(mut self, config: EngineConfig) -> Self {
@@ -180,9 +187,7 @@ impl Loading {
         let executor = ModelExecutor::new(loaded.model, positions, self.kv)?;
         let engine = Engine::new(executor, text.tokenizer, defaults, self.engine)?;
         let mut pipeline = TextGeneration::new(engine, text.template);
-        for (name, folder) in &self.loras {
-            pipeline.load_adapter(name, folder)?;
-        }
+        pipeline.load_adapters(&self.loras)?;
         Ok(pipeline)
     }
 

@@ -160,7 +160,7 @@ async function withAdapters(page) {
   );
   const check = async () => {
     const names = Object.keys(all);
-    const bodies = names.flatMap((name) => [name, "any"].map((model) => [model, all[name].tokens]));
+    const bodies = names.flatMap((name) => [name, info.model].map((model) => [model, all[name].tokens]));
     const found = await score(bodies);
     for (const [at, [name, own]] of found.entries()) {
       const { adapted, plain } = all[names[at >> 1]];
@@ -174,9 +174,10 @@ async function withAdapters(page) {
   await check();
   const gone = await page.evaluate(async () => {
     await window.engine.unloadAdapter("llama");
-    return (await window.engine.completions.create({ model: "llama", prompt: [5, 6], max_tokens: 1 })).model;
+    const body = { model: "llama", prompt: [5, 6], max_tokens: 1 };
+    return window.engine.completions.create(body).catch(({ code, param }) => [code, param]);
   });
-  assert.equal(gone, info.model);
+  assert.deepEqual(gone, ["model_not_found", "model"]);
   await unload(page);
 }
 

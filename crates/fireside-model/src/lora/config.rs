@@ -12,7 +12,9 @@ const FILE: &str = "adapter_config.json";
 const PLAIN_STARTS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
 /// Characters of a pattern that is more than the end of a module's name.
-const REGEX: [char; 11] = ['*', '+', '?', '(', ')', '[', ']', '{', '}', '|', '\\'];
+const REGEX: [char; 13] = [
+    '*', '+', '?', '(', ')', '[', ']', '{', '}', '|', '\\', '^', '$',
+];
 
 /// What an adapter is, besides its tensors.
 #[derive(Debug)]
@@ -32,8 +34,6 @@ pub(super) struct LoraConfig {
 struct Fields {
     peft_type: Option<String>,
     base_model_name_or_path: Option<String>,
-    r: Option<usize>,
-    lora_alpha: Option<f64>,
     #[serde(default)]
     alpha_pattern: Patterns,
     #[serde(default)]
@@ -96,18 +96,36 @@ impl LoraConfig {
                 return Err(wrong(field, value.to_string(), wanted));
             }
         }
-        let rank = fields.r.filter(|rank| *rank > 0);
-        let rank = rank.ok_or_else(|| wrong("r", "0 or missing".into(), "at least 1"))?;
-        // What PEFT takes where nothing is said.
-        let alpha = fields.lora_alpha.unwrap_or(8.0);
+        let value = |field: &str| fields.others.get(field).filter(|value| !value.is_null());
+        // What PEFT takes where nothing is said is 8 for both.
+        let rank = match value("r") {
+            None => 8,
+            Some(rank) => rank
+                .as_u64()
+                .and_then(|rank| usize::try_from(rank).ok())
+                .filter(|rank| *rank > 0)
+                .ok_or_else(|| wrong("r", rank.to_string(), "a whole number of at least 1"))?,
+        };
+        let alpha = match value("lora_alpha") {
+            None => 8.0,
+            Some(alpha) => alpha
+                .as_f64()
+                .filter(|alpha| finite(*alpha))
+                .ok_or_else(|| wrong("lora_alpha", alpha.to_string(), "a number"))?,
+        };
         let alphas = fields.alpha_pattern.0;
-        if let Some((pattern, _)) = alphas.iter().find(|(pattern, _)| pattern.contains(REGEX)) {
-            let found = format!("{pattern:?}");
-            return Err(wrong(
-                "alpha_pattern",
-                found,
-                "names of modules, or their ends",
-            ));
+        for (pattern, alpha) in &alphas {
+            if bare(pattern).contains(REGEX) {
+                let found = format!("{pattern:?}");
+                return Err(wrong(
+                    "alpha_pattern",
+                    found,
+                    "names of modules, or their ends",
+                ));
+            }
+            if !finite(*alpha) {
+                return Err(wrong("alpha_pattern", alpha.to_string(), "numbers"));
+            }
         }
         Ok(Self {
             base: fields
@@ -122,11 +140,15 @@ impl LoraConfig {
 
     /// The factor on what a module's matrices make.
     pub(super) fn scale(&self, module: &str, rank: usize) -> f32 {
-        let fits = |pattern: &str| match pattern.strip_prefix('^') {
-            Some(whole) => whole == module,
-            None => module
-                .strip_suffix(pattern)
-                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
+        // As a regular expression that has to end where the module's name ends.
+        let fits = |pattern: &str| {
+            let (own, whole) = (bare(pattern), pattern.starts_with('^'));
+            let Some(from) = module.len().checked_sub(own.len()) else {
+                return false;
+            };
+            let begins = from == 0 || (!whole && module.as_bytes()[from - 1] == b'.');
+            let mut pairs = own.bytes().zip(module.bytes().skip(from));
+            begins && pairs.all(|(own, byte)| own == byte || own == b'.')
         };
         let own = self.alphas.iter().find(|(pattern, _)| fits(pattern));
         let alpha = own.map_or(self.alpha, |(_, alpha)| *alpha);
@@ -151,6 +173,17 @@ impl LoraConfig {
     }
 }
 
+/// A pattern without the signs of a name's begin and end.
+fn bare(pattern: &str) -> &str {
+    let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
+    pattern.strip_suffix('$').unwrap_or(pattern)
+}
+
+/// Whether a number is one as 32 bits, too.
+fn finite(value: f64) -> bool {
+    (value as f32).is_finite()
+}
+
 /// A field, the values of it that leave an adapter two thin matrices for each module, and those values in words.
 type Switch = (&'static str, fn(&Value) -> bool, &'static str);
 
@@ -163,6 +196,14 @@ const SWITCHES: &[Switch] = &[
         off,
         "null: block-diagonal LoRA is not supported",
     ),
+    ("kasa_config", off, "null: KaSA is not supported"),
+    (
+        "monteclora_config",
+        off,
+        "null: MonteCLoRA is not supported",
+    ),
+    ("velora_config", off, "null: VeLoRA is not supported"),
+    ("arrow_config", off, "null: Arrow is not supported"),
     ("lora_bias", off, "false: biases are not adapted"),
     (
         "bias",
@@ -188,7 +229,12 @@ const SWITCHES: &[Switch] = &[
     ),
     (
         "init_lora_weights",
-        |v| off(v) || v == true || v.as_str().is_some_and(|own| PLAIN_STARTS.contains(&own)),
+        |v| {
+            off(v)
+                || v == true
+                || v.as_str()
+                    .is_some_and(|own| PLAIN_STARTS.contains(&own.to_ascii_lowercase().as_str()))
+        },
         "one that leaves the model's weights alone; save the adapter with PEFT's path_initial_model_for_weight_conversion",
     ),
 ];
@@ -227,6 +273,8 @@ mod tests {
         assert_eq!(own.scale("q_proj", 2), 4.0);
         let whole = config(r#", "alpha_pattern": {"^model.layers.1.self_attn.k_proj": 2}"#);
         assert_eq!(whole.unwrap().scale(module, 4), 0.5);
+        let ends = config(r#", "alpha_pattern": {"attn.v_proj$": 1, "self.attn.k_proj$": 2}"#);
+        assert_eq!(ends.unwrap().scale(module, 4), 0.5);
         assert_eq!(
             config(r#", "alpha_pattern": null"#)
                 .unwrap()
@@ -271,7 +319,15 @@ mod tests {
             ),
             (
                 r#"{"peft_type": "LORA", "r": 0}"#,
-                "r of adapter_config.json is 0 or missing, it must be at least 1",
+                "r of adapter_config.json is 0, it must be a whole number of at least 1",
+            ),
+            (
+                r#"{"peft_type": "LORA", "lora_alpha": "x"}"#,
+                "lora_alpha of adapter_config.json is \"x\", it must be a number",
+            ),
+            (
+                r#"{"peft_type": "LORA", "lora_alpha": 1e39}"#,
+                "lora_alpha of adapter_config.json is 1e39, it must be a number",
             ),
         ] {
             let error = LoraConfig::from_json(json.as_bytes()).unwrap_err();

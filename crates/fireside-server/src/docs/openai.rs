@@ -288,7 +288,7 @@ pub(super) struct Model {
     /// The model that a LoRA adapter belongs to; null for the model.
     parent: Option<String>,
     /// The model that a LoRA adapter says it was trained on.
-    root: Option<String>,
+    base_model: Option<String>,
     /// Most tokens of a prompt and its answer; null while the model loads.
     max_model_len: Option<u64>,
 }

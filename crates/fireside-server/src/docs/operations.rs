@@ -14,6 +14,8 @@ pub(super) struct Info {
     model_pipeline_tag: String,
     /// The device that runs the model.
     model_device_type: String,
+    /// The names of the LoRA adapters.
+    lora_adapters: Vec<String>,
     /// Most requests under way.
     max_concurrent_requests: u64,
     /// Most sequences of which the best is given.

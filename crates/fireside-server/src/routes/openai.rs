@@ -184,14 +184,14 @@ fn cards(app: &App) -> Vec<Value> {
         Err(_) => app.facts().ok().map(|facts| app.max_total_tokens(&facts)),
     };
     let model = app.options.model.as_str();
-    let card = |name: &str, parent: Option<&str>, root: Option<&str>| {
+    let card = |name: &str, parent: Option<&str>, base: Option<&str>| {
         json!({
             "id": name,
             "object": "model",
             "created": app.started,
             "owned_by": "fireside",
             "parent": parent,
-            "root": root,
+            "base_model": base,
             "max_model_len": most,
         })
     };

@@ -67,6 +67,7 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Response {
         "model_sha": null,
         "model_pipeline_tag": "text-generation",
         "model_device_type": facts.device,
+        "lora_adapters": app.loras().iter().map(|own| &*own.name).collect::<Vec<_>>(),
         "max_concurrent_requests": options.max_concurrent_requests,
         "max_best_of": MAX_BEST_OF,
         "max_stop_sequences": MAX_STOPS,

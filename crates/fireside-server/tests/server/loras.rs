@@ -49,7 +49,7 @@ fn an_adapter_is_a_model_of_its_own_to_openais_clients_and_an_id_to_tgis() {
     assert_eq!(names(&server), ["test-model", "first"]);
     let card = server.get("/v1/models/first").json();
     assert_eq!(card["parent"], "test-model");
-    assert_eq!(card["root"], "fireside/tiny-llama/head-dim");
+    assert_eq!(card["base_model"], "fireside/tiny-llama/head-dim");
 
     let generate = |parameters: Value| {
         let body = json!({ "inputs": "a b c", "parameters": parameters });
@@ -95,7 +95,7 @@ fn clients_load_and_unload_adapters_while_the_server_runs() {
             "first",
             "llama",
             "lora_name",
-            "a name that no loaded adapter has",
+            "a name that no other adapter has",
         ),
         (
             "test-model",

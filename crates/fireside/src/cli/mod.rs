@@ -391,7 +391,12 @@ fn local(model: &str, options: &Options) -> Result<PathBuf> {
 }
 
 /// Loads a model with the notice about its device.
-fn load(args: &ModelArgs, sampling: &SamplingArgs, lora: Option<&Path>) -> Result<TextGeneration> {
+fn load(
+    args: &ModelArgs,
+    sampling: &SamplingArgs,
+    lora: Option<&Path>,
+    speculate: usize,
+) -> Result<TextGeneration> {
     // Wrong parameters are told before anything is fetched or loaded.
     sampling
         .params()

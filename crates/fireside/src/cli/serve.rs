@@ -41,7 +41,7 @@ pub(super) struct ServeArgs {
     /// their model, or as TGI's adapter_id. May be given several times.
     #[arg(
         long = "lora",
-        visible_alias = "lora-adapters",
+        visible_aliases = ["lora-adapters", "lora-modules"],
         env = "FIRESIDE_LORA",
         value_name = "NAME=FOLDER",
         value_delimiter = ',',
@@ -172,6 +172,15 @@ struct LimitArgs {
         value_parser = count
     )]
     max_loras: usize,
+    /// The largest rank of a LoRA adapter; all take the room of the largest one.
+    #[arg(
+        long,
+        env = "FIRESIDE_MAX_LORA_RANK",
+        default_value_t = 256,
+        value_name = "N",
+        value_parser = count
+    )]
+    max_lora_rank: usize,
     /// Most tokens of a step.
     #[arg(
         long,
@@ -259,8 +268,24 @@ impl ServeArgs {
         let mut names = self.served_model_name.iter().cloned();
         let mut options = Options::new(names.next().unwrap_or_else(|| self.default_name()));
         options.aliases = names.collect();
-        if let Some((name, _)) = self.loras.iter().find(|(name, _)| options.serves(name)) {
-            bail!("--lora {name}: the model has that name; choose another one");
+        for (at, (name, folder)) in self.loras.iter().enumerate() {
+            if options.serves(name) || self.loras[..at].iter().any(|(other, _)| other == name) {
+                bail!(
+                    "--lora {name}: the model or another adapter has that name; choose another one"
+                );
+            }
+            if !folder.is_dir() {
+                bail!(
+                    "--lora {name}={}: there is no such folder",
+                    folder.display()
+                );
+            }
+        }
+        if self.loras.len() > self.limits.max_loras {
+            let (count, most) = (self.loras.len(), self.limits.max_loras);
+            bail!(
+                "--lora is given {count} times and --max-loras is {most}; expected at most as many"
+            );
         }
         if let Some(root) = &self.lora_root {
             if !root.is_dir() {
@@ -339,6 +364,7 @@ impl ServeArgs {
                 max_waiting: self.limits.max_queued_requests,
                 max_waiting_tokens: self.limits.max_queued_tokens.unwrap_or(usize::MAX),
                 max_loras: self.limits.max_loras,
+                max_lora_rank: self.limits.max_lora_rank,
                 speculate: self.speculate,
                 ..EngineConfig::default()
             })
@@ -402,10 +428,13 @@ fn start(options: Options, loading: Loading, embeds: bool, cpu: bool) -> std::io
             Ok(LoadedEmbedder { embedder, device })
         });
     }
+    let mut loading = loading;
     Server::start(options, move || {
         held.free();
         let loaded = pollster::block_on(loading.clone().text_generation());
         let pipeline = loaded.map_err(|e| e.to_string())?;
+        // From now on the server has them; their files may change, or go.
+        loading = loading.clone().without_loras();
         let device = held.hold(pipeline.device(), cpu);
         let (engine, template) = pipeline.into_parts();
         let config = engine.executor().model().config().clone();

@@ -1,10 +1,11 @@
 //! A model that generates text.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fireside_engine::{Engine, Event, ModelExecutor, Request};
+use fireside_model::Lora;
 use fireside_model::device::ComputeDevice;
 use fireside_model::path::open_lora;
 use fireside_tokenizer::{ChatInput, ChatTemplate, Tokenizer};
@@ -74,8 +75,21 @@ impl TextGeneration {
     ///
     /// A folder that cannot be read, an adapter for another model, a name that is taken.
     pub fn load_adapter(&mut self, name: &str, folder: impl AsRef<Path>) -> Result<(), Error> {
-        let lora = open_lora(folder.as_ref(), self.engine.executor().model().config())?;
-        Ok(self.engine.add_lora(name, Arc::new(lora))?)
+        let lora = self.open(folder.as_ref())?;
+        Ok(self.engine.add_lora(name, lora)?)
+    }
+
+    /// Loads the adapters of a model that has none.
+    pub(crate) fn load_adapters(&mut self, all: &[(String, PathBuf)]) -> Result<(), Error> {
+        let open =
+            |(name, folder): &(String, PathBuf)| Ok((name.as_str().into(), self.open(folder)?));
+        let loras = all.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
+        Ok(self.engine.set_loras(loras)?)
+    }
+
+    fn open(&self, folder: &Path) -> Result<Arc<Lora>, Error> {
+        let config = self.engine.executor().model().config();
+        Ok(Arc::new(open_lora(folder, config)?))
     }
 
     /// Has what follows generated with a loaded adapter, or with the model alone.
