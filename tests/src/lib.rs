@@ -123,6 +123,7 @@ impl<'a> Runner<'a> {
             // Blocks from the far end, so that tables are not the identity.
             blocks: (0..self.cache.blocks() as u32).rev().collect(),
             rows: rows.map(|row| (row, selection.clone())).collect(),
+            ..Chunk::default()
         };
         self.position += tokens.len();
         pollster::block_on(self.model.step(

@@ -339,6 +339,7 @@ impl<E: Executor> Engine<E> {
                 start: planned.start,
                 blocks: sequence.table.covering(end),
                 rows,
+                ..Chunk::default()
             });
         }
         step

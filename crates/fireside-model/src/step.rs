@@ -56,6 +56,8 @@ pub struct Chunk {
     pub start: usize,
     /// The sequence's block table: block numbers covering `start + tokens.len()` positions.
     pub blocks: Vec<u32>,
+    /// The type of each token; empty where all are of the first one.
+    pub types: Vec<u32>,
     /// What to select, per wanted row: the index within `tokens` (ascending) and the selection.
     pub rows: Vec<(usize, RowSelection)>,
 }

@@ -161,9 +161,9 @@ pub(crate) async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -
 }
 
 fn card(app: &App) -> Value {
-    let most = match app.embeds() {
-        Ok(facts) => Some(facts.texts.limits().max_tokens),
-        Err(_) => app.facts().ok().map(|facts| app.max_total_tokens(&facts)),
+    let most = match app.text_limits() {
+        Some(limits) => Some(limits.max_tokens),
+        None => app.facts().ok().map(|facts| app.max_total_tokens(&facts)),
     };
     json!({
         "id": app.options.model,

@@ -143,6 +143,7 @@ impl Bench {
             } else {
                 Vec::new()
             },
+            ..Chunk::default()
         }
     }
 
