@@ -55,6 +55,7 @@ async function main() {
     "/tiny/": path.join(here, "../fixtures/tiny-gguf"),
     "/sharded/": path.join(here, "../fixtures/tiny-llama/sharded"),
     "/embeddings/": path.join(here, "../fixtures/embeddings"),
+    "/rerankers/": path.join(here, "../fixtures/rerankers"),
     "/scripts/": path.join(here, "engine"),
     ...(values.minilm && { [MINILM]: values.minilm }),
     ...(values.gemma && { [GEMMA]: values.gemma }),

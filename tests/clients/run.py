@@ -24,6 +24,7 @@ from checks import (
     openai_node,
     openai_python,
     overload,
+    rerank,
     schema,
     shutdown,
     sockets,
@@ -51,6 +52,7 @@ MODULES = [
     shutdown,
     files,
     embeddings,
+    rerank,
 ]
 
 

@@ -123,15 +123,7 @@ impl RerankRequest {
                 too_long(self.field, &what, error)
             })?;
             tokens += pair.len();
-            if tokens > MAX_PAIR_TOKENS {
-                let field = self.field;
-                return Err(ApiError::invalid(
-                    field,
-                    format!(
-                        "{field} and the query make over {MAX_PAIR_TOKENS} tokens; expected fewer texts"
-                    ),
-                ));
-            }
+            fit(self.field, tokens)?;
             all.push(pair);
         }
         Ok(all)
@@ -195,6 +187,17 @@ impl RerankRequest {
 }
 
 const EXPECTED: &str = "a list of strings, or of objects with a text";
+
+/// Sees that the pairs so far are not too large together.
+fn fit(field: &str, tokens: usize) -> Result<(), ApiError> {
+    if tokens <= MAX_PAIR_TOKENS {
+        return Ok(());
+    }
+    let message = format!(
+        "{field} and the query make over {MAX_PAIR_TOKENS} tokens; expected fewer or shorter texts"
+    );
+    Err(ApiError::invalid(field, message).with_code("context_length_exceeded"))
+}
 
 /// The texts of a field.
 fn strings(field: &'static str, value: Value) -> Result<Vec<String>, ApiError> {
@@ -298,6 +301,14 @@ mod tests {
         let raw = read(raw);
         assert_eq!(raw.params.raw_scores, Some(true));
         assert!(raw.return_texts);
+    }
+
+    #[test]
+    fn all_pairs_together_are_bounded() {
+        assert!(fit("documents", MAX_PAIR_TOKENS).is_ok());
+        let error = fit("documents", MAX_PAIR_TOKENS + 1).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some("documents"));
+        assert!(error.message.contains("over 1048576 tokens"), "{error}");
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod engine;
 mod smoke;
 #[cfg(target_arch = "wasm32")]
 mod source;
+#[cfg(target_arch = "wasm32")]
+mod texts;
 
 #[cfg(target_arch = "wasm32")]
 pub use engine::{Sha256, WebEngine};

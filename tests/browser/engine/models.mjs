@@ -1,5 +1,5 @@
-// Models of other kinds than the default one, from their real files where these are there: embeddings, and a
-// table larger than a binding.
+// Models of other kinds than the default one, from their real files where these are there: embeddings, scores of
+// texts, and a table larger than a binding.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -92,6 +92,48 @@ CHECKS["a request for embeddings is refused by name, shared with others, and end
   assert.equal(all.chat.code, "wrong_model");
   assert.match(all.chat.message, /makes embeddings/);
   await unload(page);
+};
+
+CHECKS["documents are scored as transformers scores them, the best first"] = async ({ page }) => {
+  for (const name of ["bert-sigmoid", "bert-identity"]) {
+    const { cases } = await read(`rerankers/${name}/expected.json`);
+    const root = `/rerankers/${name}/`;
+    const files = { tokenizerConfig: `${root}tokenizer_config.json`, embedding: undefined };
+    const { info, message } = await load(page, { ...folder(root), ...files }, { cache: false });
+    assert.ok(info, message);
+    assert.equal(info.task, "text-ranking");
+    for (const { query, texts, tokens, scores } of cases) {
+      const reply = await page.evaluate((body) => window.engine.rerank(body), {
+        query,
+        documents: texts.map((text) => ({ text })),
+        truncate: true,
+      });
+      assert.match(reply.id, /^rerank-/);
+      assert.equal(reply.usage.total_tokens, tokens.flat().length);
+      assert.equal(reply.results.length, texts.length);
+      for (const [place, { index, relevance_score, document }] of reply.results.entries()) {
+        assert.ok(Math.abs(relevance_score - scores[index]) < 1e-3, `${query}: ${relevance_score}`);
+        assert.ok(place === 0 || reply.results[place - 1].relevance_score >= relevance_score, query);
+        assert.equal(document.text, texts[index]);
+      }
+    }
+    const { best, refused, other } = await page.evaluate(async () => {
+      const { engine } = window;
+      const told = ({ code, message, param }) => ({ code, message, param });
+      const documents = ["stone", "wolf", "river"];
+      const best = await engine.rerank({ query: "wolf", documents, top_n: 1, return_documents: false });
+      const refused = await engine.rerank({ query: "wolf", documents: ["fire ".repeat(100)] }).catch(told);
+      const other = await engine.embeddings.create({ input: "wolf" }).catch(told);
+      return { best, refused, other };
+    });
+    assert.equal(best.results.length, 1);
+    assert.equal(best.results[0].document, undefined);
+    assert.equal(refused.param, "documents");
+    assert.match(refused.message, /documents\[0\] with the query has 104 tokens; expected at most (48|96), or truncate/);
+    assert.equal(other.code, "wrong_model");
+    assert.match(other.message, /makes scores of texts, no embeddings/);
+    await unload(page);
+  }
 };
 
 CHECKS["MiniLM's embeddings are those of transformers"] = async ({ page, minilm }) => {

@@ -7,6 +7,7 @@ mod harness;
 mod lifecycle;
 mod metrics;
 mod openai;
+mod rerank;
 mod site;
 mod tgi;
 mod tls;
