@@ -114,7 +114,7 @@ fn pairs_and_their_scores_are_those_of_transformers() {
 }
 
 #[test]
-fn many_texts_are_ranked_in_groups_and_equal_ones_keep_their_order() {
+fn many_texts_are_ranked_in_groups_and_in_the_order_of_their_logits() {
     let mut reranking = load("bert-sigmoid", DeviceChoice::Cpu);
     let texts: Vec<&str> = (0..300)
         .map(|at| {
@@ -129,6 +129,11 @@ fn many_texts_are_ranked_in_groups_and_equal_ones_keep_their_order() {
     assert_eq!(ranked[0].index, 290);
     let others = ranked[1..].iter().map(|one| one.index);
     assert!(others.eq((0..300).filter(|at| *at != 290)));
+    // Logits so large that their probabilities are the same have their order still.
+    let ranked = reranking.texts().ranked(&[30.0, 50.0, 40.0], CUT);
+    let places: Vec<usize> = ranked.iter().map(|one| one.index).collect();
+    assert_eq!(places, [1, 2, 0]);
+    assert!(ranked.iter().all(|one| one.score == 1.0));
     let none: [&str; 0] = [];
     let ranked = pollster::block_on(reranking.rank("cold wolf", &none, CUT)).unwrap();
     assert!(ranked.is_empty());
@@ -196,8 +201,7 @@ fn a_model_for_another_task_says_so() {
     }
 }
 
-/// A copy of a checkpoint in which some text of its config.json or of its weights' header has another one in its
-/// place, as long.
+/// A copy of a checkpoint in which some text of a file, where it first comes, has another one in its place.
 fn altered(name: &str, file: &str, [old, new]: [&str; 2]) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("fireside-{name}-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
@@ -205,10 +209,9 @@ fn altered(name: &str, file: &str, [old, new]: [&str; 2]) -> PathBuf {
     for own in ["config.json", "tokenizer.json", "model.safetensors"] {
         let mut bytes = fs::read(source.join(own)).unwrap();
         if own == file {
-            assert_eq!(old.len(), new.len());
             let mut windows = bytes.windows(old.len());
             let place = windows.position(|w| w == old.as_bytes()).unwrap();
-            bytes[place..place + new.len()].copy_from_slice(new.as_bytes());
+            bytes.splice(place..place + old.len(), new.bytes());
         }
         fs::write(folder.join(own), bytes).unwrap();
     }
@@ -218,12 +221,20 @@ fn altered(name: &str, file: &str, [old, new]: [&str; 2]) -> PathBuf {
 #[test]
 fn a_checkpoint_that_cannot_score_is_refused_by_name() {
     let types = ["\"type_vocab_size\": 2", "\"type_vocab_size\": 1"];
+    let first = r#"{ "Sequence": { "id": "A", "type_id": 0 } },"#;
+    let twice = format!("\"pair\": [{first}");
     for (name, file, change, message) in [
         (
             "types",
             "config.json",
             types,
             "type_vocab_size is 1, it must be above the token types of a pair in tokenizer.json",
+        ),
+        (
+            "twice",
+            "tokenizer.json",
+            ["\"pair\": [", &twice],
+            "does not have each text of a pair once",
         ),
         (
             "pooler",

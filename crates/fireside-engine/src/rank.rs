@@ -3,7 +3,6 @@
 //! A pair of query and text is one sequence, and its score comes of its first token's hidden state. So the
 //! [`Embedder`] runs it as any text; what is here is the host's side before and after.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use fireside_model::embedding::Pooling;
@@ -119,33 +118,36 @@ impl RankTexts {
         })
     }
 
-    /// The scores of texts, from the hidden states of their pairs' first tokens: the best first, and of equal ones
-    /// the one that stood first.
+    /// The logits of pairs, from the hidden states of their first tokens.
     ///
     /// # Errors
     ///
-    /// A score that is no number.
-    pub fn ranked(&self, states: &[Vec<f32>], params: RankParams) -> Result<Vec<Ranked>, Error> {
+    /// A logit that is no number.
+    pub fn logits(&self, states: &[Vec<f32>]) -> Result<Vec<f32>, Error> {
+        let sound = |logit: f32| match logit.is_finite() {
+            true => Ok(logit),
+            false => Err(Error::BrokenStates),
+        };
+        let logits = states.iter().map(|state| sound(self.head.logit(state)));
+        logits.collect()
+    }
+
+    /// The scores of texts, from their logits: the best first, and of equal ones the one that stood first.
+    pub fn ranked(&self, logits: &[f32], params: RankParams) -> Vec<Ranked> {
         let activation = match params.raw_scores {
             None => self.activation(),
             Some(true) => ScoreActivation::Identity,
             Some(false) => ScoreActivation::Sigmoid,
         };
-        let mut ranked = Vec::with_capacity(states.len());
-        for (index, state) in states.iter().enumerate() {
-            let score = activation.score(self.head.logit(state));
-            if !score.is_finite() {
-                return Err(Error::BrokenStates);
-            }
-            ranked.push(Ranked { index, score });
-        }
-        sort(&mut ranked);
-        Ok(ranked)
+        // Large logits have the same probability, and still an order.
+        let mut places: Vec<usize> = (0..logits.len()).collect();
+        places.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+        let ranked = places.into_iter().map(|index| Ranked {
+            index,
+            score: activation.score(logits[index]),
+        });
+        ranked.collect()
     }
-}
-
-fn sort(ranked: &mut [Ranked]) {
-    ranked.sort_by(|a, b| b.score.partial_cmp(&a.score).unwrap_or(Ordering::Equal));
 }
 
 /// Scores texts against queries.
@@ -209,20 +211,15 @@ impl Ranker {
         params: RankParams,
     ) -> Result<Vec<Ranked>, Error> {
         let query = self.texts.query(query, params)?;
-        let mut all = Vec::with_capacity(texts.len());
-        for (group, texts) in texts.chunks(PAIRS).enumerate() {
+        let mut logits = Vec::with_capacity(texts.len());
+        for texts in texts.chunks(PAIRS) {
             let pair = |text: &T| self.texts.pair(&query, text.as_ref(), params);
             let pairs: Vec<EmbedTokens> = texts.iter().map(pair).collect::<Result<_, _>>()?;
             let pairs: Vec<&EmbedTokens> = pairs.iter().collect();
             let states = self.embedder.embed(&pairs).await?;
             let states: Vec<_> = states.into_iter().collect::<Result<_, _>>()?;
-            let ranked = self.texts.ranked(&states, params)?;
-            all.extend(ranked.into_iter().map(|one| Ranked {
-                index: group * PAIRS + one.index,
-                ..one
-            }));
+            logits.extend(self.texts.logits(&states)?);
         }
-        sort(&mut all);
-        Ok(all)
+        Ok(self.texts.ranked(&logits, params))
     }
 }

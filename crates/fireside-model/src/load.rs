@@ -307,8 +307,15 @@ fn check_vocabulary(tokenizer: &Tokenizer, config: &DecoderConfig) -> Result<(),
 
 /// What joins two texts must be of tokens and token types that the model has.
 fn check_pairs(tokenizer: &Tokenizer, config: &DecoderConfig) -> Result<(), ModelError> {
-    let text = tokenizer.encode_part("a")?;
-    let joined = tokenizer.join(&text, text.clone(), usize::MAX)?;
+    let (first, second) = (tokenizer.encode_part("a")?, tokenizer.encode_part("a a")?);
+    let once = first.len() + second.len() + tokenizer.pair_overhead();
+    let joined = tokenizer.join(&first, second, usize::MAX)?;
+    if joined.ids.len() != once {
+        return Err(ModelError::Json {
+            file: "tokenizer.json",
+            reason: "its post_processor does not have each text of a pair once".into(),
+        });
+    }
     let most = joined.types.iter().copied().max().unwrap_or(0) as usize;
     if most >= config.types {
         return Err(ModelError::ConfigField {

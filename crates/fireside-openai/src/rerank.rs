@@ -176,7 +176,7 @@ impl RerankRequest {
         states: &[Vec<f32>],
         result: impl Fn(Ranked, Option<String>) -> T,
     ) -> Result<Vec<T>, ApiError> {
-        let mut ranked = texts.ranked(states, self.params)?;
+        let mut ranked = texts.ranked(&texts.logits(states)?, self.params);
         ranked.truncate(self.top_n.unwrap_or(usize::MAX));
         let results = ranked.into_iter().map(|one| {
             let text = self.texts.get_mut(one.index).filter(|_| self.return_texts);

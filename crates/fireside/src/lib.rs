@@ -58,10 +58,12 @@ pub mod cli;
 
 pub use error::Error;
 pub use fireside_engine::{
-    CacheSize, Completion, EmbedLimits, EmbedParams, EmbedTexts, EngineConfig, Event, FinishReason,
-    GenerationParams, RankParams, RankTexts, Ranked, Ranker, RequestStats, Token, TokenLogprob,
+    CacheSize, Completion, EmbedLimits, EmbedParams, EmbedTexts, EmbedTokens, EngineConfig, Event,
+    FinishReason, GenerationParams, RankParams, RankQuery, RankTexts, Ranked, Ranker, RequestStats,
+    Token, TokenLogprob,
 };
 pub use fireside_model::device::{AdapterReport, ComputeDevice, DeviceChoice, adapters};
+pub use fireside_model::ranking::ScoreActivation;
 pub use fireside_model::{KvDtype, Pooling, Quantize};
 pub use input::{Input, Message};
 pub use loading::{Loading, pipeline};
