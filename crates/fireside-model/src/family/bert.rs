@@ -1,5 +1,5 @@
-//! BERT, and what is built like it: MiniLM, E5, BGE, GTE, and cross-encoders of them. An encoder with learned positions and token types,
-//! layer norms on sums, biases, no gate.
+//! BERT, and what is built like it: MiniLM, E5, BGE, GTE, and cross-encoders of them. An encoder with learned positions
+//! and token types, layer norms on sums, biases, no gate.
 
 use fireside_kernels::params::Activation;
 

@@ -3,10 +3,18 @@
 use std::io::Write;
 
 use anyhow::Result;
-use serde_json::json;
+use serde::Serialize;
 
 use super::{RerankArgs, RerankFormat, embed, output};
 use crate::{DeviceChoice, Loading, Quantize, RankParams};
+
+/// A text's line.
+#[derive(Serialize)]
+struct Line<'a> {
+    index: usize,
+    score: f32,
+    text: &'a str,
+}
 
 /// Runs the command.
 pub(super) fn run(args: &RerankArgs) -> Result<()> {
@@ -27,8 +35,12 @@ pub(super) fn run(args: &RerankArgs) -> Result<()> {
         let text = &texts[one.index];
         match args.format {
             RerankFormat::Json => {
-                let line = json!({ "index": one.index, "score": one.score, "text": text });
-                writeln!(out, "{line}")?;
+                let line = Line {
+                    index: one.index,
+                    score: one.score,
+                    text,
+                };
+                writeln!(out, "{}", serde_json::to_string(&line)?)?;
             }
             RerankFormat::Table => {
                 let beginning: String = text.chars().take(70).collect();
