@@ -57,6 +57,7 @@ async function main() {
     "/embeddings/": path.join(here, "../fixtures/embeddings"),
     "/tiny-llama/": path.join(here, "../fixtures/tiny-llama"),
     "/lora/": path.join(here, "../fixtures/lora"),
+    "/rerankers/": path.join(here, "../fixtures/rerankers"),
     "/scripts/": path.join(here, "engine"),
     ...(values.minilm && { [MINILM]: values.minilm }),
     ...(values.gemma && { [GEMMA]: values.gemma }),

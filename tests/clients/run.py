@@ -25,6 +25,7 @@ from checks import (
     openai_node,
     openai_python,
     overload,
+    rerank,
     schema,
     shutdown,
     sockets,
@@ -53,6 +54,7 @@ MODULES = [
     files,
     embeddings,
     loras,
+    rerank,
 ]
 
 

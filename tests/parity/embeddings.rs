@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use fireside::{DeviceChoice, EmbedParams, Error, FeatureExtraction, Loading, Pipeline, Task};
-use fireside_engine::{EmbedEngine, Embedder};
+use fireside_engine::{EmbedEngine, EmbedTokens, Embedder};
 use fireside_model::device::ComputeDevice;
 use fireside_model::path::OpenModel;
 use fireside_model::{Embedding, Pooling};
@@ -129,14 +129,15 @@ fn a_decoders_long_text_takes_steps_of_its_own() {
         pooling: Pooling::Mean,
         ..loaded.embedding.unwrap()
     };
-    let tokens: Vec<u32> = (0..700).map(|at| 4 + at * 7 % 100).collect();
+    let ids: Vec<u32> = (0..700).map(|at| 4 + at * 7 % 100).collect();
+    let (tokens, begin) = (EmbedTokens::from(ids.clone()), ids[..300].to_vec().into());
     let tokenizer = loaded.text.tokenizer;
     let mut embedder = Embedder::new(loaded.model, tokenizer, embedding, None).unwrap();
     assert!(embedder.texts().limits().step_tokens < tokens.len());
     let whole = pollster::block_on(embedder.states(&[&tokens])).unwrap();
     assert_eq!(whole[0].len(), tokens.len());
     // A token sees only those before it: the states of a beginning are those of the whole.
-    let begin = pollster::block_on(embedder.states(&[&tokens[..300]])).unwrap();
+    let begin = pollster::block_on(embedder.states(&[&begin])).unwrap();
     for (long, short) in whole[0].iter().zip(&begin[0]) {
         assert!(largest(long, short) < 1e-4);
     }
@@ -151,12 +152,13 @@ fn requests_share_steps_and_can_leave() {
     let folder = fixture("embeddings").join("bert-mean");
     let expected = expected(folder.join("expected.json"));
     let mut engine = EmbedEngine::new(load(folder, DeviceChoice::Cpu).into_embedder());
-    let first = engine.submit(expected.tokens.clone()).unwrap();
-    let many = vec![expected.tokens[0].clone(); 150];
+    let tokens: Vec<EmbedTokens> = expected.tokens.into_iter().map(Into::into).collect();
+    let first = engine.submit(tokens.clone()).unwrap();
+    let many = vec![tokens[0].clone(); 150];
     let second = engine.submit(many).unwrap();
-    let third = engine.submit(vec![expected.tokens[1].clone()]).unwrap();
-    assert!(engine.submit(vec![vec![]]).is_err());
-    assert_eq!(engine.waiting(), expected.tokens.len() + 151);
+    let third = engine.submit(vec![tokens[1].clone()]).unwrap();
+    assert!(engine.submit(vec![EmbedTokens::default()]).is_err());
+    assert_eq!(engine.waiting(), tokens.len() + 151);
     let mut ended = pollster::block_on(engine.step()).unwrap();
     assert_eq!(ended.len(), 1, "the first fits a step, the second does not");
     assert_eq!(ended[0].request, first);
@@ -257,9 +259,10 @@ fn a_model_for_another_task_says_so() {
         error.to_string(),
         "the pipeline's task is feature-extraction; this call needs one for text-generation"
     );
-    assert!(Loading::new(folder("qwen3-last")).embeds().unwrap());
+    let made_for = |folder: String| Loading::new(folder).made_for().unwrap();
+    assert_eq!(made_for(folder("qwen3-last")), Task::FeatureExtraction);
     let llama = fixture("tiny-llama").join("tied").display().to_string();
-    assert!(!Loading::new(llama).embeds().unwrap());
+    assert_eq!(made_for(llama), Task::TextGeneration);
 }
 
 #[test]

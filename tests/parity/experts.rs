@@ -248,6 +248,7 @@ fn made_up(formats: [DType; 3], plain: bool, device: ComputeDevice) -> LoadedMod
         text: text.description.text,
         packing: None,
         embedding: None,
+        ranking: None,
         quantize: None,
     };
     let loaded: Result<_, ModelError> =
@@ -271,7 +272,7 @@ fn side_by_side(model: &Model, sequences: &[Vec<u32>]) -> Vec<Vec<(u32, f32)>> {
                 .map(|b| b as u32)
                 .collect(),
             rows: vec![(end - start - 1, RowSelection::default())],
-            ..Default::default()
+            ..Chunk::default()
         };
         let chunks = sequences.iter().enumerate().map(chunk).collect();
         let step = pollster::block_on(model.step(&mut cache, &Step { chunks })).unwrap();

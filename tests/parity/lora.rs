@@ -46,7 +46,7 @@ fn logits_with_every_adapter_equal_peft_and_without_it_transformers() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert!(names.len() >= 9, "only {names:?}");
+    assert!(names.len() >= 13, "only {names:?}");
     for (place, device) in devices(test) {
         for name in &names {
             let gguf = base(name).join("model.gguf");
@@ -105,6 +105,7 @@ fn sequences_with_different_adapters_and_with_none_share_a_step() {
                     .collect(),
                 lora: (number < LLAMAS.len()).then_some(number),
                 rows: (0..end - start).map(|r| (r, selection.clone())).collect(),
+                ..Default::default()
             });
             let step = Step {
                 chunks: chunks.collect(),

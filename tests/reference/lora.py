@@ -32,7 +32,7 @@ LLAMA = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_p
 
 # Name: checkpoint and options of PEFT's LoraConfig.
 ADAPTERS = {
-    # Every projection, and padded heads.
+    # Every projection.
     "llama": ("tiny-llama/head-dim", {"r": 4, "lora_alpha": 8, "target_modules": LLAMA}),
     # Another one for the same model: other modules, other rank, a scale that is no power of two.
     "llama-attention": (
@@ -53,6 +53,17 @@ ADAPTERS = {
     ),
     # Biases and a tied head.
     "qwen2": ("families/qwen2", {"r": 4, "lora_alpha": 4, "target_modules": LLAMA}),
+    # Padded heads.
+    "odd-heads": ("families/qwen3-odd-heads", {"r": 4, "lora_alpha": 8, "target_modules": LLAMA}),
+    # A factor on residuals.
+    "granite": ("families/granite", {"r": 4, "lora_alpha": 8, "target_modules": LLAMA}),
+    # Parallel layers with one norm.
+    "stablelm": ("families/stablelm-parallel", {"r": 4, "lora_alpha": 8, "target_modules": LLAMA}),
+    # Biases and no gate.
+    "starcoder2": (
+        "families/starcoder2",
+        {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "o_proj", "c_fc", "c_proj"]},
+    ),
     # Norms after, a gate of another function.
     "gemma2": ("families/gemma2", {"r": 3, "lora_alpha": 6, "target_modules": LLAMA}),
     # Projections in one tensor, part by part.

@@ -2,6 +2,7 @@
 
     python perplexity.py measure MODEL.gguf...          # prints a line per file
     python perplexity.py fixture MODEL.gguf             # ../fixtures/smollm2-perplexity.json
+    python perplexity.py gemma3 GEMMA3.gguf             # ../fixtures/gemma3-perplexity.json
     python perplexity.py float MODEL.gguf FLOAT.gguf    # the same weights as F32
     python perplexity.py rotate MODEL.gguf FLOAT.gguf   # the same function from other weights, F32
 
@@ -10,6 +11,8 @@ public domain), a paragraph a line, from Project Gutenberg's eBook 1661. The def
 llama-perplexity and of `fireside perplexity`: windows of 512 tokens that do not overlap, of which tokens 257 to 511
 count. Weights are what the `gguf` package dequantizes the file to; the model is SmolLM2's. `fixture` does the same for
 the first paragraph in windows of 64, which is quick enough for a test.
+`gemma3` is the same for Gemma 3, whose windows begin with its beginning token; its fixture has the tokens and the
+perplexity of each window, too.
 
 No float weights of SmolLM2 come with this repository, only the Q4_1 file. `float` writes what its blocks stand for.
 These values lie on a grid of 16 steps, which flatters a second rounding to Q4_1 and to nothing else. So `rotate` takes
@@ -25,12 +28,14 @@ import gguf
 import numpy as np
 import torch
 
+import gemma3
 import recipe
 from smollm2 import build_model, build_tokenizer
 
 WINDOW = 512
 TEXT = recipe.FIXTURES / "scandal.txt"
 OUTPUT = recipe.FIXTURES / "smollm2-perplexity.json"
+GEMMA3 = recipe.FIXTURES / "gemma3-perplexity.json"
 
 
 @torch.no_grad()
@@ -42,14 +47,41 @@ def measure(path, text, width):
     ), "windows would have to begin with a begin-of-sequence token"
     ids = build_tokenizer(reader).encode(text, add_special_tokens=False)
     model = build_model(reader)
-    surprises = []
-    for start in range(0, len(ids) - width + 1, width):
-        window = torch.tensor(ids[start : start + width])
-        logprobs = model(window[None]).logits[0].double().log_softmax(-1)
-        first = width // 2
-        surprises.append(-logprobs[first:-1].gather(1, window[first + 1 :, None]))
-    surprises = torch.cat(surprises)
+    surprises = torch.cat([surprises_of(model, window) for window in windows(ids, width)])
     return surprises.mean().exp().item(), len(surprises)
+
+
+def windows(ids, width):
+    return [ids[start : start + width] for start in range(0, len(ids) - width + 1, width)]
+
+
+def surprises_of(model, window):
+    """The negative log-probabilities of a window's tokens that count."""
+    window, first = torch.tensor(window), len(window) // 2
+    logprobs = model(window[None]).logits[0].double().log_softmax(-1)
+    return -logprobs[first:-1].gather(1, window[first + 1 :, None])
+
+
+@torch.no_grad()
+def write_gemma3(path, text, width):
+    """The fixture of Gemma 3."""
+    reader = gguf.GGUFReader(path)
+    begin = reader.fields["tokenizer.ggml.bos_token_id"].contents()
+    ids = [begin] + gemma3.build_tokenizer(reader).encode(text)
+    cut = [[begin] + window[1:] for window in windows(ids, width)]
+    model = gemma3.build_model(reader)
+    surprises = [surprises_of(model, window) for window in cut]
+    rounded = lambda values: round(values.mean().exp().item(), 5)
+    fixture = {
+        "recipe": {"packages": recipe.packages(), "model_sha256": recipe.sha256(path)},
+        "window": width,
+        "counted": sum(map(len, surprises)),
+        "perplexity": rounded(torch.cat(surprises)),
+        "windows": [
+            {"token_ids": window, "perplexity": rounded(own)} for window, own in zip(cut, surprises, strict=True)
+        ],
+    }
+    GEMMA3.write_text(json.dumps(fixture) + "\n", encoding="utf-8")
 
 
 def write(path, reader, weights):
@@ -108,6 +140,10 @@ def main(action, *paths):
         for path in paths:
             value, counted = measure(path, text, WINDOW)
             print(f"{path}: {value:.4f}, {counted} tokens", flush=True)
+        return
+    if action == "gemma3":
+        (path,) = paths
+        write_gemma3(path, text.partition("\n")[0], 64)
         return
     if action == "fixture":
         (path,) = paths

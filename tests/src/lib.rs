@@ -134,6 +134,7 @@ impl<'a> Runner<'a> {
             blocks: (0..self.cache.blocks() as u32).rev().collect(),
             rows: rows.map(|row| (row, selection.clone())).collect(),
             lora: self.lora,
+            ..Chunk::default()
         };
         self.position += tokens.len();
         pollster::block_on(self.model.step(

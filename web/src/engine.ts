@@ -1,7 +1,7 @@
 /** The engine as pages use it: OpenAI's names over a port. */
 import { FiresideError, throwIfAborted, toError } from "./errors.js";
 import type { StepEvent } from "./host.js";
-import type { RequestKind } from "./protocol.js";
+import { generates, type RequestKind } from "./protocol.js";
 import { absoluteUrl, isParts } from "./parts.js";
 import { localPort, typed, WorkerPort, type Listener, type Port } from "./port.js";
 import type {
@@ -17,6 +17,8 @@ import type {
   EngineInfo,
   EngineOptions,
   ModelSource,
+  RerankRequest,
+  Reranked,
 } from "./types.js";
 
 /** Second argument of `create`. */
@@ -104,6 +106,8 @@ export class Engine {
     create(body: EmbeddingsRequest & { encoding_format: "base64" }, options?: RequestOptions): Promise<Embeddings<string>>;
     create(body: EmbeddingsRequest, options?: RequestOptions): Promise<Embeddings>;
   };
+  /** How well documents answer a query, the best first, for models that score texts. */
+  readonly rerank: (body: RerankRequest, options?: RequestOptions) => Promise<Reranked>;
 
   private constructor(
     port: Port,
@@ -122,6 +126,7 @@ export class Engine {
     this.chat = { completions: { create: create("chat") } };
     this.completions = { create: create("completion") };
     this.embeddings = { create: create("embeddings") };
+    this.rerank = create("rerank");
   }
 
   /** @internal */
@@ -147,7 +152,7 @@ export class Engine {
     signal?.addEventListener("abort", cancel, { once: true });
     const release = () => signal?.removeEventListener("abort", cancel);
     if (signal?.aborted) cancel();
-    if (body.stream && kind !== "embeddings") {
+    if (body.stream && generates(kind)) {
       const { pending, stream } = streamOf(cancel, signal, release);
       this.#requests.wait(number, pending);
       return stream;
@@ -170,7 +175,7 @@ export class Engine {
 
   /**
    * Ends every request; what they have so far is their answer, with the reason `abort`. Requests for
-   * embeddings fail with the code `aborted`.
+   * embeddings and scores fail with the code `aborted`.
    */
   interruptGenerate(): void {
     this.#port.cancelAll();

@@ -8,7 +8,7 @@ import { checkRoomForAll, download, drain, type DownloadOptions } from "./downlo
 import { FiresideError, throwIfAborted, toError } from "./errors.js";
 import { findModel } from "./models.js";
 import { absoluteUrl, isParts, partsOf } from "./parts.js";
-import type { RequestKind } from "./protocol.js";
+import { generates, type RequestKind } from "./protocol.js";
 import { blobReader } from "./reader.js";
 import type {
   AdapterPreference,
@@ -107,6 +107,13 @@ interface Adapter {
   readonly config: string;
   readonly weights: Blob;
 }
+/** What the ids of replies begin with. */
+const PREFIXES: Record<RequestKind, string> = {
+  chat: "chatcmpl",
+  completion: "cmpl",
+  embeddings: "embd",
+  rerank: "rerank",
+};
 
 /** Devices lost in a row, without a step between them, after which there is no other try. */
 const MOST_LOSSES = 3;
@@ -238,10 +245,12 @@ export class Host {
   async #warmUp(engine: WebEngine, signal: AbortSignal): Promise<void> {
     const prompt = Array.from({ length: 8 }, () => 0);
     const { task } = JSON.parse(engine.info()) as EngineInfo;
-    const [kind, body]: [RequestKind, object] =
-      task === "feature-extraction"
-        ? ["embeddings", { input: prompt }]
-        : ["completion", { prompt, max_tokens: 2, temperature: 0, ignore_eos: true }];
+    const requests: Record<EngineInfo["task"], [RequestKind, object]> = {
+      "text-generation": ["completion", { prompt, max_tokens: 2, temperature: 0, ignore_eos: true }],
+      "feature-extraction": ["embeddings", { input: prompt }],
+      "text-ranking": ["rerank", { query: "a", documents: ["a"] }],
+    };
+    const [kind, body] = requests[task];
     engine.submit(kind, JSON.stringify(body), "warm-up", 0);
     while (engine.hasWork()) {
       await engine.step();
@@ -267,8 +276,8 @@ export class Host {
     const open: Open = {
       number: this.#next++,
       kind,
-      body: kind === "embeddings" ? body : withSeed(body),
-      id: `${kind === "chat" ? "chatcmpl" : "cmpl"}-${crypto.randomUUID?.() ?? Math.random().toString(36).slice(2)}`,
+      body: generates(kind) ? withSeed(body) : body,
+      id: `${PREFIXES[kind]}-${crypto.randomUUID?.() ?? Math.random().toString(36).slice(2)}`,
       created: Math.floor(Date.now() / 1000),
       given: 0,
       skip: 0,

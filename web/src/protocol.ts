@@ -4,7 +4,10 @@ import type { HostOptions, StepEvent } from "./host.js";
 import type { AdapterSource, InitProgress, ModelSource } from "./types.js";
 
 /** What a request asks for. */
-export type RequestKind = "chat" | "completion" | "embeddings";
+export type RequestKind = "chat" | "completion" | "embeddings" | "rerank";
+
+/** Whether a request generates text, which may come in a stream and depends on a seed. */
+export const generates = (kind: RequestKind): boolean => kind === "chat" || kind === "completion";
 
 /** From the page; each call has a number, and its answer the same. */
 export type Call =

@@ -172,6 +172,33 @@ export interface Embeddings<Vector = number[]> {
   usage: { prompt_tokens: number; total_tokens: number };
 }
 
+/** A body of `rerank`. */
+export interface RerankRequest {
+  /** Takes any name; the reply has the loaded model's. */
+  model?: string | null;
+  /** What the documents are to answer. */
+  query: string;
+  /** Texts, or objects that have one. */
+  documents: (string | { text: string })[];
+  /** Give only so many of the best; 0 for all. */
+  top_n?: number | null;
+  /** Give the documents with their scores, as by default. */
+  return_documents?: boolean | null;
+  /** Cut queries and documents that are too long instead of refusing them: the longer one first. */
+  truncate?: boolean | null;
+  /** Give logits (true) or probabilities (false); what the model's files say by default. */
+  raw_scores?: boolean | null;
+}
+
+/** A reply with scores, the best first. */
+export interface Reranked {
+  id: string;
+  model: string;
+  usage: { prompt_tokens: number; total_tokens: number };
+  /** `index` is the document's place in the request. */
+  results: { index: number; relevance_score: number; document?: { text: string } }[];
+}
+
 export type FinishReason = "stop" | "length" | "abort";
 
 /** Log-probabilities of a token. */
@@ -255,8 +282,8 @@ export interface Completion
 export interface EngineInfo {
   /** The model's name. */
   model: string;
-  /** What it makes: text, or embeddings. */
-  task: "text-generation" | "feature-extraction";
+  /** What it makes: text, embeddings, or scores of texts. */
+  task: "text-generation" | "feature-extraction" | "text-ranking";
   /** The family, such as `llama`. */
   architecture: string;
   /** Positions the model knows. */

@@ -391,6 +391,7 @@ impl<E: Executor> Engine<E> {
                 blocks: sequence.table.covering(end + draft.len()),
                 lora: self.loras.number(sequence.root()),
                 rows,
+                ..Chunk::default()
             });
         }
         step

@@ -87,6 +87,7 @@ mod loras;
 mod model_executor;
 mod params;
 mod penalties;
+mod rank;
 mod request;
 mod run;
 mod sample;
@@ -97,7 +98,7 @@ mod sequence;
 pub use cache_size::CacheSize;
 pub use config::EngineConfig;
 pub use defaults::{DEFAULT_MAX_NEW_TOKENS, DEFAULT_TOP_K, GenerationDefaults};
-pub use embed::{EmbedEngine, EmbedLimits, EmbedParams, EmbedTexts, Embedder, Pooled};
+pub use embed::{EmbedEngine, EmbedLimits, EmbedParams, EmbedTexts, EmbedTokens, Embedder, Pooled};
 pub use engine::Engine;
 pub use error::{Error, ExecutorError};
 pub use event::{
@@ -106,6 +107,7 @@ pub use event::{
 pub use executor::{Executor, ExecutorLimits};
 pub use model_executor::ModelExecutor;
 pub use params::{GenerationParams, ParamLimits};
+pub use rank::{RankParams, RankQuery, RankTexts, Ranked, Ranker};
 pub use request::{Request, RequestId};
 pub use run::Completion;
 pub use sample::TokenLogprob;

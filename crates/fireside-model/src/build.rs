@@ -1,6 +1,7 @@
 //! Builds a decoder from the tensors of a file, one matrix at a time.
 
 mod experts;
+mod ranking;
 
 use fireside_formats::TensorSource;
 use fireside_kernels::device::ComputeDevice;

@@ -12,6 +12,7 @@ use crate::error::ModelError;
 use crate::family::{HeadNorms, Naming, Part};
 use crate::model::Model;
 use crate::quantize::Quantize;
+use crate::ranking::{Ranking, RankingHead};
 use crate::rope::RopeScaling;
 
 /// The small files of a Hugging Face model folder, as bytes.
@@ -40,6 +41,8 @@ pub struct LoadedModel {
     pub text: TextSide,
     /// How it makes embeddings, where it is made for them.
     pub embedding: Option<Embedding>,
+    /// How it scores pairs of texts, where it is made for that.
+    pub ranking: Option<RankingHead>,
 }
 
 /// Tokenizer, template and defaults of a model.
@@ -64,6 +67,8 @@ pub struct Description {
     pub packing: Option<Scheme>,
     /// How the model makes embeddings, where it is made for them.
     pub embedding: Option<Embedding>,
+    /// How it scores pairs of texts, where it is made for that.
+    pub ranking: Option<Ranking>,
     /// What float weights become while they are loaded; `None`, as it is described, leaves them.
     pub quantize: Option<Quantize>,
 }
@@ -129,6 +134,7 @@ pub fn describe_gguf<S: ByteSource>(file: &WeightFile<S>) -> Result<Description,
         },
         packing: None,
         embedding: None,
+        ranking: None,
         quantize: None,
     })
 }
@@ -259,13 +265,21 @@ pub fn describe_folder(files: &FolderFiles) -> Result<Description, ModelError> {
         None => None,
     };
     check_vocabulary(&tokenizer, &config)?;
-    let mut embedding = Embedding::from_files(&files.embedding)?;
-    if config.family.encoder {
-        embedding.get_or_insert_with(Embedding::of_encoder);
+    let own = files.tokenizer_config.as_deref();
+    let ranking = Ranking::from_files(config.family, &json, own, &files.embedding)?;
+    let mut embedding = None;
+    if ranking.is_some() {
+        check_pairs(&tokenizer, &config)?;
+    } else {
+        embedding = Embedding::from_files(&files.embedding)?;
+        if config.family.encoder {
+            embedding.get_or_insert_with(Embedding::of_encoder);
+        }
     }
     Ok(Description {
         config,
         embedding,
+        ranking,
         text: TextSide {
             tokenizer,
             template,
@@ -291,6 +305,34 @@ fn check_vocabulary(tokenizer: &Tokenizer, config: &DecoderConfig) -> Result<(),
     Ok(())
 }
 
+/// What joins two texts must be of tokens and token types that the model has.
+fn check_pairs(tokenizer: &Tokenizer, config: &DecoderConfig) -> Result<(), ModelError> {
+    let (first, second) = (tokenizer.encode_part("a")?, tokenizer.encode_part("a a")?);
+    let once = first.len() + second.len() + tokenizer.pair_overhead();
+    let joined = tokenizer.join(&first, second, usize::MAX)?;
+    if joined.ids.len() != once {
+        return Err(ModelError::Json {
+            file: "tokenizer.json",
+            reason: "its post_processor does not have each text of a pair once".into(),
+        });
+    }
+    let most = joined.types.iter().copied().max().unwrap_or(0) as usize;
+    if most >= config.types {
+        return Err(ModelError::ConfigField {
+            field: "type_vocab_size".into(),
+            found: config.types.to_string(),
+            wanted: "above the token types of a pair in tokenizer.json",
+        });
+    }
+    match joined.ids.iter().find(|id| **id as usize >= config.vocab) {
+        None => Ok(()),
+        Some(_) => Err(ModelError::Vocabulary {
+            tokenizer: tokenizer.vocab_size(),
+            model: config.vocab,
+        }),
+    }
+}
+
 /// Uploads the weights of a described model.
 ///
 /// # Errors
@@ -308,6 +350,7 @@ pub fn load(
         text,
         packing,
         embedding,
+        ranking,
         quantize,
     } = description;
     // A model that makes embeddings has no use for a head, and its files need have none.
@@ -325,9 +368,14 @@ pub fn load(
         quantize,
     };
     let decoder = builder.decoder(progress)?;
+    let ranking = match ranking {
+        Some(ranking) => Some(builder.ranking(ranking)?),
+        None => None,
+    };
     Ok(LoadedModel {
         model: Model::new(config, decoder, device),
         text,
         embedding,
+        ranking,
     })
 }

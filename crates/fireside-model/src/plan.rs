@@ -115,9 +115,11 @@ impl Plan {
         }
         let mut types_at = tokens_at;
         if config.types > 0 {
-            // Single texts are of the first type throughout.
             types_at = words.len();
-            words.extend(std::iter::repeat_n(0, tokens));
+            for chunk in &step.chunks {
+                let first = std::iter::repeat_n(0, chunk.tokens.len() - chunk.types.len());
+                words.extend(chunk.types.iter().copied().chain(first));
+            }
         }
         let identity_at = words.len();
         words.extend(0..tokens as u32);
@@ -260,6 +262,17 @@ fn check(
         }
         if let Some(lora) = chunk.lora.filter(|lora| *lora >= loras) {
             return wrong(format!("LoRA adapter {lora} is none of {loras}"));
+        }
+        let typed = chunk.types.is_empty() || chunk.types.len() == chunk.tokens.len();
+        let unknown = chunk.types.iter().find(|of| **of as usize >= config.types);
+        if !typed {
+            return wrong("a chunk has other types than tokens".into());
+        }
+        if let Some(unknown) = unknown {
+            return wrong(format!(
+                "token type {unknown} is outside the types of the model, {}",
+                config.types
+            ));
         }
         let ascending = chunk.rows.windows(2).all(|pair| pair[0].0 < pair[1].0);
         if !ascending

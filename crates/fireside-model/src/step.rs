@@ -58,6 +58,8 @@ pub struct Chunk {
     pub blocks: Vec<u32>,
     /// The number of its LoRA adapter among those of [`crate::Model::set_loras`].
     pub lora: Option<usize>,
+    /// The type of each token; empty where all are of the first one.
+    pub types: Vec<u32>,
     /// What to select, per wanted row: the index within `tokens` (ascending) and the selection.
     pub rows: Vec<(usize, RowSelection)>,
 }

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use fireside_engine::{EmbedParams, EmbedTexts, Error as EngineError};
+use fireside_engine::{EmbedParams, EmbedTexts, EmbedTokens, Error as EngineError};
 use serde::Serialize;
 
 use crate::ApiError;
@@ -66,17 +66,7 @@ impl EmbeddingsRequest {
             prompt_name: fields.text("prompt_name")?,
         };
         let model = fields.text("model")?;
-        if let Some(way) = fields.text("truncation_direction")?
-            && !way.eq_ignore_ascii_case("right")
-        {
-            let shown: String = way.chars().take(60).collect();
-            return Err(ApiError::invalid(
-                "truncation_direction",
-                format!(
-                    "truncation_direction is {shown:?}; expected right, as texts are cut at their ends"
-                ),
-            ));
-        }
+        check_direction(&fields)?;
         // It says who asks, which nothing depends on.
         fields.text("user")?;
         let input = fields.take(field).ok_or_else(|| {
@@ -102,7 +92,7 @@ impl EmbeddingsRequest {
     /// # Errors
     ///
     /// A text that is empty, too long or cannot be encoded, parameters that the model does not have.
-    pub fn tokens(&self, texts: &EmbedTexts) -> Result<Vec<Vec<u32>>, ApiError> {
+    pub fn tokens(&self, texts: &EmbedTexts) -> Result<Vec<EmbedTokens>, ApiError> {
         let (limits, field) = (texts.limits(), self.field);
         let most = limits.max_tokens;
         let tokens = |(place, input): (usize, &Prompt)| {
@@ -131,7 +121,7 @@ impl EmbeddingsRequest {
                     } else {
                         usize::MAX
                     });
-                    ids
+                    ids.into()
                 }
             };
             if ids.is_empty() {
@@ -140,7 +130,7 @@ impl EmbeddingsRequest {
             if ids.len() > most {
                 return too_long(ids.len());
             }
-            match ids.iter().find(|id| **id as usize >= limits.vocab) {
+            match ids.ids.iter().find(|id| **id as usize >= limits.vocab) {
                 None => Ok(ids),
                 Some(id) => refuse(format!(
                     "{field}[{place}] has the token {id}; expected token ids below {}",
@@ -174,10 +164,7 @@ impl EmbeddingsRequest {
                 })
                 .collect(),
             model: model.to_owned(),
-            usage: Usage {
-                prompt_tokens: tokens,
-                total_tokens: tokens,
-            },
+            usage: Usage::of_prompts(tokens),
         })
     }
 
@@ -200,6 +187,21 @@ impl EmbeddingsRequest {
             Ok(Vector::Base64(STANDARD.encode(bytes)))
         };
         pooled.into_iter().map(vector).collect()
+    }
+}
+
+/// Sees that texts are to be cut at their ends, if anything is said of that.
+pub(crate) fn check_direction(fields: &Fields) -> Result<(), ApiError> {
+    let name = "truncation_direction";
+    match fields.text(name)? {
+        Some(way) if !way.eq_ignore_ascii_case("right") => {
+            let shown: String = way.chars().take(60).collect();
+            Err(ApiError::invalid(
+                name,
+                format!("{name} is {shown:?}; expected right, as texts are cut at their ends"),
+            ))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -230,9 +232,19 @@ struct Embedding {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-struct Usage {
+pub(crate) struct Usage {
     prompt_tokens: usize,
     total_tokens: usize,
+}
+
+impl Usage {
+    /// That of a model that generates nothing.
+    pub(crate) fn of_prompts(tokens: usize) -> Self {
+        Self {
+            prompt_tokens: tokens,
+            total_tokens: tokens,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! OpenAI's chat, completion and embeddings interface over the engine: requests, replies, streams, errors.
+//! OpenAI's chat, completion and embeddings interface over the engine, and reranking beside it: requests, replies,
+//! streams, errors.
 //!
 //! A front end parses a body into a [`ChatRequest`] or a [`CompletionRequest`], submits the engine
 //! requests it stands for, and feeds the engine's events to a [`Reply`], which gives the chunks of
@@ -24,6 +25,7 @@ pub mod fields;
 mod logprobs;
 mod prompt;
 mod reply;
+mod rerank;
 mod sampling;
 
 pub use chat::ChatRequest;
@@ -32,3 +34,4 @@ pub use embeddings::{EmbeddingsReply, EmbeddingsRequest, MAX_INPUTS, Vector};
 pub use error::{ApiError, ErrorKind};
 pub use prompt::Prompt;
 pub use reply::{Reply, ReplyKind};
+pub use rerank::{MAX_PAIR_TOKENS, Rank, RerankReply, RerankRequest};

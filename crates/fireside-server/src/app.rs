@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use fireside_engine::{DEFAULT_MAX_NEW_TOKENS, Event, Request};
+use fireside_engine::{DEFAULT_MAX_NEW_TOKENS, EmbedLimits, EmbedTokens, Event, Request};
 use fireside_openai::{ApiError, ErrorKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time;
@@ -12,7 +12,7 @@ use crate::Options;
 use crate::embed_worker::{EmbedJob, Embedded};
 use crate::http::error::Names;
 use crate::trace::Generation;
-use crate::worker::{EmbedFacts, Facts, Job, Shared, Task, Update};
+use crate::worker::{EmbedFacts, Facts, Job, RankFacts, Shared, Task, Update};
 
 /// The state of the server.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub(crate) enum Work {
     Generate(mpsc::Sender<Task>),
     /// Embeddings.
     Embed(mpsc::Sender<EmbedJob>),
+    /// Scores of texts.
+    Rank(mpsc::Sender<EmbedJob>),
 }
 
 /// A request's place, and what is told of it.
@@ -55,7 +57,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// The model is not loaded, or makes embeddings, or the server ends.
+    /// The model is not loaded, or makes something else, or the server ends.
     pub(crate) fn facts(&self) -> Result<Arc<Facts>, ApiError> {
         self.tasks()?;
         self.shared.status.open()?;
@@ -68,31 +70,64 @@ impl App {
     ///
     /// # Errors
     ///
-    /// The model is not loaded, or generates, or the server ends.
+    /// The model is not loaded, or makes something else, or the server ends.
     pub(crate) fn embeds(&self) -> Result<Arc<EmbedFacts>, ApiError> {
-        self.embed_jobs()?;
+        match &self.work {
+            Work::Embed(_) => {}
+            Work::Rank(_) => return Err(self.scores_only("embeddings")),
+            Work::Generate(_) => {
+                let wrong = "text: serve an embedding model for embeddings";
+                return Err(self.wrong_model(wrong));
+            }
+        }
         self.shared.status.open()?;
         let facts = self.shared.embeds.read();
         let facts = facts.ok().and_then(|facts| facts.clone());
         facts.ok_or_else(still_loading)
     }
 
+    /// What is known of a model that scores texts.
+    ///
+    /// # Errors
+    ///
+    /// The model is not loaded, or makes something else, or the server ends.
+    pub(crate) fn ranks(&self) -> Result<Arc<RankFacts>, ApiError> {
+        match &self.work {
+            Work::Rank(_) => {}
+            Work::Embed(_) => return Err(self.embeddings_only("scores of texts")),
+            Work::Generate(_) => {
+                let wrong = "text: serve a cross-encoder for scores of texts";
+                return Err(self.wrong_model(wrong));
+            }
+        }
+        self.shared.status.open()?;
+        let facts = self.shared.ranks.read();
+        let facts = facts.ok().and_then(|facts| facts.clone());
+        facts.ok_or_else(still_loading)
+    }
+
+    /// The sizes of a model that generates nothing, once it is loaded.
+    pub(crate) fn text_limits(&self) -> Option<EmbedLimits> {
+        let embeds = self.embeds().map(|facts| facts.texts.limits());
+        let limits = embeds.or_else(|_| self.ranks().map(|facts| facts.texts.limits()));
+        limits.ok()
+    }
+
     /// The way to a model that generates.
     pub(crate) fn tasks(&self) -> Result<&mpsc::Sender<Task>, ApiError> {
         match &self.work {
             Work::Generate(jobs) => Ok(jobs),
-            Work::Embed(_) => Err(self.wrong_model("embeddings, no text: call /v1/embeddings")),
+            Work::Embed(_) => Err(self.embeddings_only("text")),
+            Work::Rank(_) => Err(self.scores_only("text")),
         }
     }
 
-    /// The way to a model that makes embeddings.
-    fn embed_jobs(&self) -> Result<&mpsc::Sender<EmbedJob>, ApiError> {
-        match &self.work {
-            Work::Embed(jobs) => Ok(jobs),
-            Work::Generate(_) => {
-                Err(self.wrong_model("text: serve an embedding model for embeddings"))
-            }
-        }
+    fn embeddings_only(&self, no: &str) -> ApiError {
+        self.wrong_model(&format!("embeddings, no {no}: call /v1/embeddings"))
+    }
+
+    fn scores_only(&self, no: &str) -> ApiError {
+        self.wrong_model(&format!("scores of texts, no {no}: call /v1/rerank"))
     }
 
     fn wrong_model(&self, makes: &str) -> ApiError {
@@ -344,14 +379,14 @@ impl App {
         })
     }
 
-    /// Has texts embedded, and waits for their pooled hidden states.
+    /// Has texts, or pairs of them, run, and waits for their pooled hidden states.
     ///
     /// # Errors
     ///
     /// The embedder has ended, or a step failed, or it took too long.
     pub(crate) async fn embed(
         &self,
-        texts: Vec<Vec<u32>>,
+        texts: Vec<EmbedTokens>,
         entry: Entry,
     ) -> Result<Embedded, ApiError> {
         let (reply, outcome) = oneshot::channel();
@@ -363,8 +398,11 @@ impl App {
             arrived: entry.arrived,
         };
         let ended = || self.shared.status.open().err().unwrap_or_else(engine_ended);
+        let (Work::Embed(jobs) | Work::Rank(jobs)) = &self.work else {
+            return Err(self.wrong_model("text"));
+        };
         // There is a place in the channel for every permit.
-        self.embed_jobs()?.try_send(job).map_err(|_| ended())?;
+        jobs.try_send(job).map_err(|_| ended())?;
         let deadline = time::Instant::from_std(entry.arrived + self.options.request_timeout);
         match time::timeout_at(deadline, outcome).await {
             Ok(Ok(outcome)) => outcome.map_err(|mut error| {

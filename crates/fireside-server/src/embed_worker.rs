@@ -1,4 +1,5 @@
-//! The thread that owns an embedder and its device: takes jobs in, steps, hands embeddings out.
+//! The thread that owns an embedder and its device, a ranker's too: takes jobs in, steps, hands pooled hidden states
+//! out.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,13 +7,14 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use fireside_engine::{
-    EmbedEngine, Embedder, EngineStats, Error as EngineError, Pooled, RequestId,
+    EmbedEngine, EmbedTokens, Embedder, EngineStats, Error as EngineError, Pooled, Ranker,
+    RequestId,
 };
 use fireside_model::BLOCK;
 use fireside_openai::{ApiError, ErrorKind};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::worker::{EmbedFacts, Serve, Shared, is_lost, supervise};
+use crate::worker::{EmbedFacts, RankFacts, Serve, Shared, is_lost, supervise};
 
 /// How many steps' tokens may wait: beyond them a client is told to come again.
 const QUEUED_STEPS: usize = 256;
@@ -26,11 +28,20 @@ pub struct LoadedEmbedder {
     pub device: String,
 }
 
-/// A client's texts.
+/// What loading a model for reranking gives.
+#[derive(Debug)]
+pub struct LoadedRanker {
+    /// The ranker, with its model on its device.
+    pub ranker: Ranker,
+    /// What the device is, for `/info`.
+    pub device: String,
+}
+
+/// A client's texts, or pairs of them.
 #[derive(Debug)]
 pub(crate) struct EmbedJob {
     /// The tokens of each; none is empty or too long.
-    pub(crate) texts: Vec<Vec<u32>>,
+    pub(crate) texts: Vec<EmbedTokens>,
     /// A job whose reader is gone is dropped before its next step.
     pub(crate) reply: oneshot::Sender<Result<Embedded, ApiError>>,
     /// Its place among the requests that may be under way.
@@ -55,7 +66,7 @@ pub(crate) fn run(
     jobs: mpsc::Receiver<EmbedJob>,
     shared: &Shared,
 ) {
-    let begin = |loaded: LoadedEmbedder| {
+    serve(load, jobs, shared, "embedded", |loaded| {
         tracing::info!(device = %loaded.device, "ready");
         let facts = EmbedFacts {
             texts: loaded.embedder.texts().clone(),
@@ -64,11 +75,43 @@ pub(crate) fn run(
         if let Ok(mut place) = shared.embeds.write() {
             *place = Some(Arc::new(facts));
         }
-        Worker {
-            engine: EmbedEngine::new(loaded.embedder),
-            open: BTreeMap::new(),
-            shared,
+        loaded.embedder
+    });
+}
+
+/// The same for a ranker.
+pub(crate) fn run_ranker(
+    load: impl FnMut() -> Result<LoadedRanker, String>,
+    jobs: mpsc::Receiver<EmbedJob>,
+    shared: &Shared,
+) {
+    serve(load, jobs, shared, "ranked", |loaded| {
+        tracing::info!(device = %loaded.device, "ready");
+        let (embedder, texts) = loaded.ranker.into_parts();
+        let facts = RankFacts {
+            texts,
+            device: loaded.device,
+        };
+        if let Ok(mut place) = shared.ranks.write() {
+            *place = Some(Arc::new(facts));
         }
+        embedder
+    });
+}
+
+/// Serves with the embedder that `publish` takes out of what was loaded, having told handlers of it.
+fn serve<L>(
+    load: impl FnMut() -> Result<L, String>,
+    jobs: mpsc::Receiver<EmbedJob>,
+    shared: &Shared,
+    done: &'static str,
+    publish: impl Fn(L) -> Embedder,
+) {
+    let begin = |loaded| Worker {
+        engine: EmbedEngine::new(publish(loaded)),
+        open: BTreeMap::new(),
+        shared,
+        done,
     };
     let refuse = |job: EmbedJob, error| drop(job.reply.send(Err(error)));
     supervise(load, jobs, shared, begin, refuse);
@@ -78,6 +121,8 @@ struct Worker<'a> {
     engine: EmbedEngine,
     open: BTreeMap<RequestId, Open>,
     shared: &'a Shared,
+    /// What logs say of a job that is done.
+    done: &'static str,
 }
 
 /// A job in the engine.
@@ -130,7 +175,10 @@ impl Worker<'_> {
     }
 
     fn take(&mut self, job: EmbedJob) {
-        let (texts, tokens) = (job.texts.len(), job.texts.iter().map(Vec::len).sum());
+        let (texts, tokens) = (
+            job.texts.len(),
+            job.texts.iter().map(EmbedTokens::len).sum(),
+        );
         let waiting = self.engine.waiting_tokens();
         let most = QUEUED_STEPS * self.engine.texts().limits().step_tokens;
         if waiting > 0 && waiting + tokens > most {
@@ -212,7 +260,8 @@ impl Worker<'_> {
                     prompt_tokens = open.tokens,
                     queued_ms = queued.as_millis() as u64,
                     total_ms = open.arrived.elapsed().as_millis() as u64,
-                    "embedded"
+                    "{}",
+                    self.done
                 );
                 let whole = open.arrived.elapsed();
                 self.shared.metrics.embedded(open.tokens, queued, whole);

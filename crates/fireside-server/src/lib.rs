@@ -46,7 +46,7 @@ use fireside_engine::Executor;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 
-pub use embed_worker::LoadedEmbedder;
+pub use embed_worker::{LoadedEmbedder, LoadedRanker};
 pub use loras::LoraReader;
 pub use options::Options;
 pub use tls::Tls;
@@ -107,6 +107,24 @@ impl Server {
         })
     }
 
+    /// As [`start`](Self::start), for a model that scores texts.
+    ///
+    /// # Errors
+    ///
+    /// See [`start`](Self::start).
+    pub fn start_reranking(
+        options: Options,
+        load: impl FnMut() -> Result<LoadedRanker, String> + Send + 'static,
+    ) -> io::Result<Self> {
+        Self::over(options, |most, shared| {
+            let (jobs, receiver) = mpsc::channel(most);
+            thread::Builder::new()
+                .name("engine".into())
+                .spawn(move || embed_worker::run_ranker(load, receiver, &shared))?;
+            Ok(Work::Rank(jobs))
+        })
+    }
+
     /// A server over a thread that `spawn` starts, given the jobs that may be under way.
     fn over(
         options: Options,
@@ -135,6 +153,7 @@ impl Server {
             facts: RwLock::new(None),
             embeds: RwLock::new(None),
             loras: RwLock::new(None),
+            ranks: RwLock::new(None),
             failure: watch::Sender::new(None),
             pace: Mutex::default(),
         });

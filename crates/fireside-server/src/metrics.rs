@@ -435,7 +435,7 @@ impl Metrics {
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// A request for embeddings came to its end, with so many tokens in all.
+    /// A request for embeddings or scores came to its end, with so many tokens in all.
     pub(crate) fn embedded(&self, tokens: usize, queued: Duration, whole: Duration) {
         self.tgi.successes.inc();
         self.tgi.input.observe(tokens as f64);

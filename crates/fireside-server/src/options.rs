@@ -21,7 +21,7 @@ pub struct Options {
     /// Most tokens of prompt and answer; the model's context or the KV cache by default, whichever
     /// is smaller.
     pub max_total_tokens: Option<usize>,
-    /// Most prompts in one request: 32 by default, or of texts to embed as many as OpenAI takes.
+    /// Most prompts in one request: 32 by default, or of texts to embed or rank as many as OpenAI takes.
     pub max_client_batch_size: Option<usize>,
     /// Most bytes of a body.
     pub payload_limit: usize,
@@ -105,7 +105,7 @@ impl Options {
         self.max_client_batch_size.unwrap_or(PROMPTS)
     }
 
-    /// Most texts to embed in one request.
+    /// Most texts to embed or rank in one request.
     pub(crate) fn texts_at_once(&self) -> usize {
         self.max_client_batch_size.unwrap_or(MAX_INPUTS)
     }

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use fireside_engine::{EmbedTexts, Request, RequestId};
+use fireside_engine::{EmbedTexts, RankTexts, Request, RequestId};
 use fireside_engine::{Engine, EngineStats, Error as EngineError, Event, Executor, ExecutorError};
 use fireside_model::BLOCK;
 use fireside_openai::{ApiError, ErrorKind};
@@ -88,6 +88,13 @@ pub(crate) struct EmbedFacts {
     pub(crate) device: String,
 }
 
+/// What handlers know of a ranker.
+#[derive(Debug, Clone)]
+pub(crate) struct RankFacts {
+    pub(crate) texts: RankTexts,
+    pub(crate) device: String,
+}
+
 /// A client's request: one engine request for each of its prompts.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -123,6 +130,8 @@ pub(crate) struct Shared {
     pub(crate) embeds: RwLock<Option<Arc<EmbedFacts>>>,
     /// The LoRA adapters of the engine, for the next one too.
     pub(crate) loras: RwLock<Option<Vec<Served>>>,
+    /// The same of a ranker.
+    pub(crate) ranks: RwLock<Option<Arc<RankFacts>>>,
     /// Why the first loading failed.
     pub(crate) failure: watch::Sender<Option<String>>,
     /// How fast sequences end.

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use tokenizers::{AddedVocabulary, Model, OffsetType, PreTokenizer};
+use tokenizers::{AddedVocabulary, Encoding, Model, OffsetType, PostProcessor, PreTokenizer};
 
 use crate::error::one_line;
 use crate::{Error, SpecialText};
@@ -62,12 +62,28 @@ impl HfBackend {
         Ok(())
     }
 
+    /// A text without what stands around it.
+    pub(crate) fn encode_part(&self, text: &str) -> Result<Encoding, Error> {
+        let encoding = guarded(|| self.tokenizer.encode_fast(text, false));
+        encoding.map_err(|reason| Error::Encode { reason })
+    }
+
+    /// How many tokens the file adds to two texts.
+    pub(crate) fn pair_overhead(&self) -> usize {
+        let processor = self.tokenizer.get_post_processor();
+        processor.map_or(0, |processor| processor.added_tokens(true))
+    }
+
+    /// Two texts as the file joins them.
+    pub(crate) fn join(&self, first: Encoding, mut second: Encoding) -> Result<Encoding, Error> {
+        // A file that does not say how has them one after the other.
+        second.set_type_ids(vec![1; second.get_ids().len()]);
+        let joined = guarded(|| self.tokenizer.post_process(first, Some(second), true));
+        joined.map_err(|reason| Error::Encode { reason })
+    }
+
     /// The steps of `encode_fast` with the other set of added tokens.
-    fn encode_plain(
-        &self,
-        text: &str,
-        add_special: bool,
-    ) -> tokenizers::Result<tokenizers::Encoding> {
+    fn encode_plain(&self, text: &str, add_special: bool) -> tokenizers::Result<Encoding> {
         let mut pieces = self
             .plain
             .extract_and_normalize(self.tokenizer.get_normalizer(), text);

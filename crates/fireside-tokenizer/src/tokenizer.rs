@@ -23,7 +23,7 @@ pub enum SpecialText {
 /// A clone is cheap and shares everything.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     special: SpecialTokens,
 }
 

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use fireside_engine::{
-    CacheSize, EmbedEngine, EmbedTexts, Embedder, Engine, EngineConfig, EngineStats,
-    Error as EngineError, GenerationDefaults, ModelExecutor, Request, RequestId,
+    CacheSize, EmbedEngine, EmbedTokens, Embedder, Engine, EngineConfig, EngineStats,
+    Error as EngineError, GenerationDefaults, ModelExecutor, Ranker, Request, RequestId,
 };
 use fireside_formats::WeightFile;
 use fireside_kernels::counters::Counters;
@@ -17,14 +17,13 @@ use fireside_model::load::{
     Description, FolderFiles, LoadedModel, describe_folder, describe_gguf, load,
 };
 use fireside_model::{BLOCK, KvCache, KvDtype, Lora, ModelError, Naming};
-use fireside_openai::{
-    ApiError, ChatRequest, CompletionRequest, EmbeddingsRequest, ErrorKind, Reply, ReplyKind,
-};
+use fireside_openai::{ApiError, ChatRequest, CompletionRequest, ErrorKind, Reply, ReplyKind};
 use fireside_tokenizer::{ChatTemplate, Tokenizer};
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
 use crate::source::{ByteReader, PageSource};
+use crate::texts::{Asked, Texts};
 
 /// Positions of the KV cache where the page asks for no context, if the model has as many.
 const DEFAULT_CONTEXT: usize = 4096;
@@ -130,11 +129,18 @@ fn named(
 enum Core {
     /// Text.
     Generate(Box<Engine<ModelExecutor>>),
-    /// Embeddings.
+    /// Embeddings, or scores of texts.
     Embed(Box<EmbedEngine>),
 }
 
 impl Core {
+    /// What runs texts by themselves, and what is told of it.
+    fn embed(embedder: Embedder, info: &mut Value) -> Self {
+        info["contextSize"] = embedder.texts().limits().max_tokens.into();
+        info["cacheBytes"] = embedder.cache_bytes().into();
+        Self::Embed(Box::new(EmbedEngine::new(embedder)))
+    }
+
     fn has_work(&self) -> bool {
         match self {
             Self::Generate(engine) => engine.has_work(),
@@ -172,8 +178,8 @@ pub struct WebEngine {
     stats: Cell<EngineStats>,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
-    /// Where the model makes embeddings.
-    embeds: Option<EmbedTexts>,
+    /// Where the model generates nothing.
+    texts: Option<Texts>,
     /// The names of the LoRA adapters.
     loras: RefCell<BTreeSet<String>>,
     /// Whether there ever was one: from then on names are looked at.
@@ -189,16 +195,16 @@ pub struct WebEngine {
 struct Mail {
     next: u32,
     submitted: Vec<(u32, Vec<Request>)>,
-    /// The tokens of texts to be embedded.
-    embeds: Vec<(u32, Vec<Vec<u32>>)>,
+    /// The tokens of texts that are to run by themselves.
+    texts: Vec<(u32, Vec<EmbedTokens>)>,
     cancelled: Vec<u32>,
     /// Forget what the KV cache holds of ended requests.
     clear: bool,
     replies: BTreeMap<u32, Open>,
     /// Which request, and which of its choices come first, an engine's request belongs to.
     owners: BTreeMap<RequestId, (u32, usize)>,
-    /// Requests for embeddings, and the tokens of their texts in all.
-    embedding: BTreeMap<u32, (EmbeddingsRequest, usize)>,
+    /// Requests whose texts run by themselves.
+    asked: BTreeMap<u32, Asked>,
 }
 
 struct Open {
@@ -337,11 +343,16 @@ impl WebEngine {
             model,
             text,
             embedding,
+            ranking,
         } = load(description, file, naming, device.0.clone(), &mut progress)
             .map_err(|error| model_failure(&error))?;
         let mut info = json!({
             "model": name,
-            "task": if embedding.is_some() { "feature-extraction" } else { "text-generation" },
+            "task": match (&embedding, &ranking) {
+                (_, Some(_)) => "text-ranking",
+                (Some(_), None) => "feature-extraction",
+                (None, None) => "text-generation",
+            },
             "architecture": config.family.name,
             "context": config.context,
             "contextSize": positions,
@@ -352,26 +363,30 @@ impl WebEngine {
             "software": report.as_ref().is_some_and(|r| r.software),
         });
         let tokenizer = text.tokenizer;
-        let mut embeds = None;
-        let core = if let Some(embedding) = embedding {
-            let context = asked.unwrap_or(DEFAULT_CONTEXT);
-            let embedder = Embedder::new(model, tokenizer.clone(), embedding, Some(context))
-                .map_err(|error| model_failure(&error))?;
-            let texts = embedder.texts().clone();
-            let limits = texts.limits();
-            info["contextSize"] = limits.max_tokens.into();
-            info["cacheBytes"] = embedder.cache_bytes().into();
-            info["dimensions"] = limits.dimensions.into();
-            embeds = Some(texts);
-            Core::Embed(Box::new(EmbedEngine::new(embedder)))
-        } else {
-            let defaults: GenerationDefaults =
-                serde_json::from_value(text.generation_config).map_err(|e| bad(&e))?;
-            let executor = ModelExecutor::new(model, positions, KvDtype::F16)
-                .map_err(|error| model_failure(&error))?;
-            let config = EngineConfig::default();
-            let engine = Engine::new(executor, tokenizer.clone(), defaults, config);
-            Core::Generate(Box::new(engine.map_err(|e| bad(&e))?))
+        let context = Some(asked.unwrap_or(DEFAULT_CONTEXT));
+        let (core, texts) = match (ranking, embedding) {
+            (Some(head), _) => {
+                let ranker = Ranker::new(model, tokenizer.clone(), head, context)
+                    .map_err(|error| model_failure(&error))?;
+                let (embedder, texts) = ranker.into_parts();
+                (Core::embed(embedder, &mut info), Some(Texts::Rank(texts)))
+            }
+            (None, Some(embedding)) => {
+                let embedder = Embedder::new(model, tokenizer.clone(), embedding, context)
+                    .map_err(|error| model_failure(&error))?;
+                let texts = embedder.texts().clone();
+                info["dimensions"] = texts.limits().dimensions.into();
+                (Core::embed(embedder, &mut info), Some(Texts::Embed(texts)))
+            }
+            (None, None) => {
+                let defaults: GenerationDefaults =
+                    serde_json::from_value(text.generation_config).map_err(|e| bad(&e))?;
+                let executor = ModelExecutor::new(model, positions, KvDtype::F16)
+                    .map_err(|error| model_failure(&error))?;
+                let config = EngineConfig::default();
+                let engine = Engine::new(executor, tokenizer.clone(), defaults, config);
+                (Core::Generate(Box::new(engine.map_err(|e| bad(&e))?)), None)
+            }
         };
         Ok(WebEngine {
             stats: Cell::new(core.stats()),
@@ -379,7 +394,7 @@ impl WebEngine {
             mail: Rc::default(),
             tokenizer,
             template: text.template,
-            embeds,
+            texts,
             loras: RefCell::default(),
             adapted: Cell::new(false),
             model: name,
@@ -419,19 +434,20 @@ impl WebEngine {
         .to_string()
     }
 
-    /// Submits a body of `/v1/chat/completions` (`chat`), `/v1/completions` (`completion`) or
-    /// `/v1/embeddings` (`embeddings`) and gives the request's number. `id` and `created` (seconds) go
+    /// Submits a body of `/v1/chat/completions` (`chat`), `/v1/completions` (`completion`),
+    /// `/v1/embeddings` (`embeddings`) or `/v1/rerank` (`rerank`) and gives the request's number. `id` and `created` (seconds) go
     /// into its replies.
     ///
     /// # Errors
     ///
     /// An error object that names the field, or says that the model makes something else.
     pub fn submit(&self, kind: &str, body: &str, id: String, created: f64) -> Result<u32, JsValue> {
-        match (kind, &self.embeds) {
-            ("embeddings", Some(texts)) => return self.submit_embeddings(texts, body),
-            ("embeddings", None) => return Err(self.wrong_model("text, no embeddings")),
-            (_, Some(_)) => return Err(self.wrong_model("embeddings, no text")),
-            _ => {}
+        let (makes, wants) = (Texts::makes(self.texts.as_ref()), Texts::wants(kind));
+        if makes != wants {
+            return Err(self.wrong_model(&format!("{makes}, no {wants}")));
+        }
+        if let Some(texts) = &self.texts {
+            return self.submit_texts(texts, body, id);
         }
         let created = created as u64;
         let name = |lora: &Option<String>| lora.clone().unwrap_or_else(|| self.model.clone());
@@ -488,15 +504,13 @@ impl WebEngine {
         api_failure(&error.with_code("wrong_model"))
     }
 
-    fn submit_embeddings(&self, texts: &EmbedTexts, body: &str) -> Result<u32, JsValue> {
-        let request = EmbeddingsRequest::from_json(body.as_bytes()).map_err(|e| api_failure(&e))?;
-        let tokens = request.tokens(texts).map_err(|e| api_failure(&e))?;
-        let count = tokens.iter().map(Vec::len).sum();
+    fn submit_texts(&self, texts: &Texts, body: &str, id: String) -> Result<u32, JsValue> {
+        let (asked, tokens) = texts.read(body, id).map_err(|e| api_failure(&e))?;
         let mut mail = self.mail.borrow_mut();
         let number = mail.next;
         mail.next += 1;
-        mail.embedding.insert(number, (request, count));
-        mail.embeds.push((number, tokens));
+        mail.asked.insert(number, asked);
+        mail.texts.push((number, tokens));
         Ok(number)
     }
 
@@ -569,7 +583,7 @@ impl WebEngine {
     ) -> Result<(), JsValue> {
         match self.engine.borrow_mut().as_mut() {
             Some(Core::Generate(engine)) => work(engine),
-            Some(Core::Embed(_)) => Err(self.wrong_model("embeddings, and takes no LoRA adapters")),
+            Some(Core::Embed(_)) => Err(self.wrong_model("no text, and takes no LoRA adapters")),
             None => Err(failure("busy", "a step is running", None)),
         }
     }
@@ -596,7 +610,7 @@ impl WebEngine {
     pub fn has_work(&self) -> bool {
         let mail = self.mail.borrow();
         !mail.submitted.is_empty()
-            || !mail.embeds.is_empty()
+            || !mail.texts.is_empty()
             || !mail.cancelled.is_empty()
             || self.engine.borrow().as_ref().is_none_or(Core::has_work)
     }
@@ -639,25 +653,23 @@ impl WebEngine {
         Ok(Value::Array(out).to_string())
     }
 
-    /// A step of a model that makes embeddings.
+    /// A step of a model that generates nothing.
     async fn embed(
         &self,
         engine: &mut EmbedEngine,
         out: &mut Vec<Value>,
     ) -> Result<(), EngineError> {
-        self.deliver_embeds(engine, out);
+        self.deliver_texts(engine, out);
         for pooled in engine.step().await? {
             let mut mail = self.mail.borrow_mut();
             let Some((number, _)) = mail.owners.remove(&pooled.request) else {
                 continue;
             };
-            let (Some((request, tokens)), Some(texts)) =
-                (mail.embedding.remove(&number), &self.embeds)
-            else {
+            let (Some(asked), Some(texts)) = (mail.asked.remove(&number), &self.texts) else {
                 continue;
             };
             let states = pooled.states.map_err(ApiError::from);
-            let reply = states.and_then(|states| request.reply(&self.model, texts, states, tokens));
+            let reply = states.and_then(|states| texts.reply(asked, &self.model, states));
             out.push(match reply {
                 Ok(whole) => json!({ "request": number, "done": whole }),
                 Err(error) => json!({ "request": number, "error": error.body()["error"] }),
@@ -667,16 +679,16 @@ impl WebEngine {
     }
 
     /// Takes in the texts that were submitted, and lets those that were cancelled go.
-    fn deliver_embeds(&self, engine: &mut EmbedEngine, out: &mut Vec<Value>) {
+    fn deliver_texts(&self, engine: &mut EmbedEngine, out: &mut Vec<Value>) {
         let mut mail = self.mail.borrow_mut();
         let mail = &mut *mail;
-        for (number, texts) in std::mem::take(&mut mail.embeds) {
+        for (number, texts) in std::mem::take(&mut mail.texts) {
             match engine.submit(texts) {
                 Ok(id) => drop(mail.owners.insert(id, (number, 0))),
                 Err(error) => {
                     let error = ApiError::from(error);
                     out.push(json!({ "request": number, "error": error.body()["error"] }));
-                    mail.embedding.remove(&number);
+                    mail.asked.remove(&number);
                 }
             }
         }
@@ -687,7 +699,7 @@ impl WebEngine {
                 }
                 *owner != number
             });
-            if mail.embedding.remove(&number).is_some() {
+            if mail.asked.remove(&number).is_some() {
                 let message = "the request was cancelled";
                 let error = json!({ "message": message, "type": "aborted", "code": "aborted" });
                 out.push(json!({ "request": number, "error": error }));

@@ -11,6 +11,8 @@ mod engine;
 mod smoke;
 #[cfg(target_arch = "wasm32")]
 mod source;
+#[cfg(target_arch = "wasm32")]
+mod texts;
 
 #[cfg(target_arch = "wasm32")]
 pub use digest::Sha256;

@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 
 use crate::{
     EmbedParams, Embedded, Error, Event, Features, GenerationParams, Input, Loading, Output,
-    Perplexity,
+    Perplexity, RankParams, Ranked,
 };
 
 /// A pipeline whose calls wait.
@@ -90,6 +90,20 @@ impl Pipeline {
         params: &EmbedParams,
     ) -> Result<Vec<Features>, Error> {
         pollster::block_on(self.0.features(texts, params))
+    }
+
+    /// As [`crate::Pipeline::rank`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Pipeline::rank`].
+    pub fn rank<T: AsRef<str>>(
+        &mut self,
+        query: &str,
+        texts: &[T],
+        params: RankParams,
+    ) -> Result<Vec<Ranked>, Error> {
+        pollster::block_on(self.0.rank(query, texts, params))
     }
 
     /// As [`crate::Pipeline::perplexity`].

@@ -6,7 +6,7 @@
 pub enum Error {
     /// The task is not one that there is.
     #[error(
-        "unknown task {task:?}: the known ones are \"text-generation\" and \"feature-extraction\""
+        "unknown task {task:?}: the known ones are \"text-generation\", \"feature-extraction\" and \"text-ranking\""
     )]
     UnknownTask {
         /// The task asked for.

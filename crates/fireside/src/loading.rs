@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 
 use fireside_engine::{
-    CacheSize, Embedder, Engine, EngineConfig, GenerationDefaults, ModelExecutor,
+    CacheSize, Embedder, Engine, EngineConfig, GenerationDefaults, ModelExecutor, Ranker,
 };
 use fireside_hub::{Options, resolve};
 use fireside_model::device::{ComputeDevice, DeviceChoice};
 use fireside_model::path::OpenModel;
 use fireside_model::{Embedding, KvDtype, Quantize};
 
-use crate::{Error, FeatureExtraction, Pipeline, Task, TextGeneration};
+use crate::{Error, FeatureExtraction, Pipeline, Reranking, Task, TextGeneration};
 
-/// Loads a model for a task with everything at its default; the tasks are `text-generation` and
-/// `feature-extraction`.
+/// Loads a model for a task with everything at its default; the tasks are `text-generation`,
+/// `feature-extraction` and `text-ranking`.
 ///
 /// # Errors
 ///
@@ -142,16 +142,17 @@ impl Loading {
             Task::FeatureExtraction => {
                 Pipeline::FeatureExtraction(Box::new(self.feature_extraction().await?))
             }
+            Task::Reranking => Pipeline::Reranking(Box::new(self.reranking().await?)),
         })
     }
 
-    /// Whether the model is made for embeddings; it is fetched if need be.
+    /// The task that the model is made for; it is fetched if need be.
     ///
     /// # Errors
     ///
     /// A model that cannot be found, fetched or read.
-    pub fn embeds(&self) -> Result<bool, Error> {
-        Ok(self.open()?.description.embedding.is_some())
+    pub fn made_for(&self) -> Result<Task, Error> {
+        Ok(made_for(&self.open()?))
     }
 
     /// Loads a model that generates text.
@@ -161,15 +162,8 @@ impl Loading {
     /// As for [`load`](Self::load).
     pub async fn text_generation(self) -> Result<TextGeneration, Error> {
         let open = self.open()?;
+        self.is_for(&open, &[Task::TextGeneration])?;
         let config = &open.description.config;
-        if open.description.embedding.is_some() {
-            return Err(Error::WrongModel {
-                model: self.model,
-                makes: "embeddings",
-                task: Task::TextGeneration.name(),
-                needs: "text",
-            });
-        }
         let size = CacheSize {
             positions: self.context.or(self.cache.positions),
             ..self.cache
@@ -199,12 +193,49 @@ impl Loading {
     /// As for [`load`](Self::load).
     pub async fn feature_extraction(self) -> Result<FeatureExtraction, Error> {
         let open = self.open()?;
+        self.is_for(&open, &[Task::FeatureExtraction, Task::TextGeneration])?;
         let device = ComputeDevice::open(self.device).await?;
         let loaded = open.load(device, &mut |_, _| {})?;
         let embedding = loaded.embedding.unwrap_or_else(Embedding::of_decoder);
         let tokenizer = loaded.text.tokenizer;
         let embedder = Embedder::new(loaded.model, tokenizer, embedding, self.context)?;
         Ok(FeatureExtraction::new(embedder))
+    }
+
+    /// Loads a model that scores texts: a cross-encoder.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load).
+    pub async fn reranking(self) -> Result<Reranking, Error> {
+        let open = self.open()?;
+        self.is_for(&open, &[Task::Reranking])?;
+        let device = ComputeDevice::open(self.device).await?;
+        let loaded = open.load(device, &mut |_, _| {})?;
+        let tokenizer = loaded.text.tokenizer;
+        let head = loaded
+            .ranking
+            .ok_or_else(|| self.wrong_model(Task::TextGeneration, Task::Reranking))?;
+        let ranker = Ranker::new(loaded.model, tokenizer, head, self.context)?;
+        Ok(Reranking::new(ranker))
+    }
+
+    /// Sees that a model is made for one of some tasks, of which the first is the one that is wanted.
+    fn is_for(&self, open: &OpenModel, tasks: &[Task]) -> Result<(), Error> {
+        let own = made_for(open);
+        match tasks {
+            [wanted, ..] if !tasks.contains(&own) => Err(self.wrong_model(own, *wanted)),
+            _ => Ok(()),
+        }
+    }
+
+    fn wrong_model(&self, own: Task, wanted: Task) -> Error {
+        Error::WrongModel {
+            model: self.model.clone(),
+            makes: own.makes(),
+            task: wanted.name(),
+            needs: wanted.makes(),
+        }
     }
 
     /// Opens the model's files, and sees that the context is one that it has.
@@ -218,5 +249,15 @@ impl Loading {
             Some(asked) => Err(Error::Context { asked, most }),
             None => Ok(open),
         }
+    }
+}
+
+/// What a model's files say that it is made for.
+fn made_for(open: &OpenModel) -> Task {
+    let description = &open.description;
+    match (&description.embedding, &description.ranking) {
+        (_, Some(_)) => Task::Reranking,
+        (Some(_), None) => Task::FeatureExtraction,
+        (None, None) => Task::TextGeneration,
     }
 }

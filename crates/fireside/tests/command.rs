@@ -517,6 +517,57 @@ fn embed_prints_a_list_for_each_text_or_how_similar_they_are() {
 }
 
 #[test]
+fn rerank_prints_the_best_first() {
+    let model = "../../tests/fixtures/rerankers/bert-sigmoid";
+    let rerank = |more: &[&str]| {
+        let all = ["rerank", "--model", model, "--query", "cold wolf"];
+        run(&[&all, more].concat())
+    };
+    let output = rerank(&[
+        "the wolf sleeps near the fire",
+        "stone",
+        "we burn old trees",
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lines: Vec<serde_json::Value> = text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(
+        (&lines[0]["index"], &lines[0]["text"]),
+        (&2.into(), &"we burn old trees".into())
+    );
+    // As transformers computes it.
+    assert!((lines[0]["score"].as_f64().unwrap() - 0.50069).abs() < 1e-3);
+    assert!((lines[2]["score"].as_f64().unwrap() - 0.031398).abs() < 1e-3);
+
+    let output = rerank(&[
+        "stone",
+        "we burn old trees",
+        "--top-n",
+        "1",
+        "--format",
+        "table",
+    ]);
+    assert_eq!(text(&output.stdout), "   0.5007  we burn old trees\n");
+    let output = rerank(&["stone", "--raw-scores", "--format", "table"]);
+    assert_eq!(text(&output.stdout), "  -0.3635  stone\n");
+
+    let long = "fire ".repeat(200);
+    let more = ["rerank", "--model", model, "--query", "a", &long];
+    fails(command(&more), "exceeds the context of 96 tokens");
+    let other = ["generate", "a", "--model", model];
+    fails(
+        command(&other),
+        "makes scores of texts; the task text-generation",
+    );
+    let embeds = "../../tests/fixtures/embeddings/bert-mean";
+    let other = ["rerank", "--model", embeds, "--query", "a", "b"];
+    fails(command(&other), "makes embeddings; the task text-ranking");
+}
+
+#[test]
 fn inspect_prints_the_shape_of_a_checkpoint() {
     let model = tiny();
     let output = run(&["inspect", model.to_str().unwrap()]);

@@ -9,7 +9,7 @@ use fireside_model::step::{Chunk, RowSelection, Step};
 use fireside_model::{BLOCK, Embedding, KvCache, KvDtype, Model, ModelError};
 use fireside_tokenizer::Tokenizer;
 
-use super::EmbedTexts;
+use super::{EmbedTexts, EmbedTokens};
 use crate::Error;
 use crate::blocks::blocks_for;
 use crate::model_executor::executor_error;
@@ -109,7 +109,7 @@ impl Embedder {
     /// # Errors
     ///
     /// It has no tokens, too many, or one that the model does not have.
-    pub fn check(&self, text: &[u32]) -> Result<(), Error> {
+    pub fn check(&self, text: &EmbedTokens) -> Result<(), Error> {
         let EmbedLimits {
             vocab, max_tokens, ..
         } = self.texts.limits();
@@ -122,11 +122,11 @@ impl Embedder {
                 context: max_tokens,
             });
         }
-        match text.iter().position(|token| *token as usize >= vocab) {
+        match text.ids.iter().position(|token| *token as usize >= vocab) {
             None => Ok(()),
             Some(position) => Err(Error::PromptToken {
                 position,
-                token: text[position],
+                token: text.ids[position],
                 vocab,
             }),
         }
@@ -146,7 +146,10 @@ impl Embedder {
     /// # Errors
     ///
     /// A text that [`check`](Self::check) refuses, before anything runs; a failing device.
-    pub async fn embed(&mut self, texts: &[&[u32]]) -> Result<Vec<Result<Vec<f32>, Error>>, Error> {
+    pub async fn embed(
+        &mut self,
+        texts: &[&EmbedTokens],
+    ) -> Result<Vec<Result<Vec<f32>, Error>>, Error> {
         let pooling = self.texts.embedding().pooling;
         let states = self.run(texts, |length| pooling.rows(length)).await?;
         let pool = |rows| Ok(mean(sound(rows)?.iter().map(Vec::as_slice)));
@@ -158,7 +161,7 @@ impl Embedder {
     /// # Errors
     ///
     /// As for [`embed`](Self::embed), and states that are no numbers.
-    pub async fn states(&mut self, texts: &[&[u32]]) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+    pub async fn states(&mut self, texts: &[&EmbedTokens]) -> Result<Vec<Vec<Vec<f32>>>, Error> {
         let states = self.run(texts, |length| 0..length).await?;
         states.into_iter().map(sound).collect()
     }
@@ -166,7 +169,7 @@ impl Embedder {
     /// The hidden states of the wanted tokens of each text.
     async fn run(
         &mut self,
-        texts: &[&[u32]],
+        texts: &[&EmbedTokens],
         wanted: impl Fn(usize) -> std::ops::Range<usize>,
     ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
         for text in texts {
@@ -186,8 +189,10 @@ impl Embedder {
             let mut step = Step::default();
             for text in now {
                 let blocks = blocks_for(text.len()) as u32;
+                let wanted = wanted(text.len());
+                let all = 0..text.len();
                 step.chunks
-                    .push(chunk(text, 0, next..next + blocks, wanted(text.len())));
+                    .push(chunk(text, all, next..next + blocks, wanted));
                 next += blocks;
             }
             let mut rows = self.step(&step).await?.into_iter();
@@ -201,7 +206,7 @@ impl Embedder {
     /// The hidden states of a text that has its steps to itself.
     async fn alone(
         &mut self,
-        text: &[u32],
+        text: &EmbedTokens,
         wanted: std::ops::Range<usize>,
     ) -> Result<Vec<Vec<f32>>, Error> {
         let mut rows = Vec::new();
@@ -212,7 +217,7 @@ impl Embedder {
             let blocks = 0..blocks_for(end) as u32;
             let own = own.start - start..own.end - start;
             let step = Step {
-                chunks: vec![chunk(&text[start..end], start, blocks, own)],
+                chunks: vec![chunk(text, start..end, blocks, own)],
             };
             rows.extend(self.step(&step).await?);
         }
@@ -237,16 +242,17 @@ fn sound(rows: Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>, Error> {
     }
 }
 
-/// Tokens of one text, of which some are wanted.
+/// Some tokens of a text, of which some are wanted.
 fn chunk(
-    tokens: &[u32],
-    start: usize,
+    text: &EmbedTokens,
+    tokens: std::ops::Range<usize>,
     blocks: std::ops::Range<u32>,
     wanted: std::ops::Range<usize>,
 ) -> Chunk {
     Chunk {
-        tokens: tokens.to_vec(),
-        start,
+        start: tokens.start,
+        types: text.types.get(tokens.clone()).unwrap_or_default().to_vec(),
+        tokens: text.ids[tokens].to_vec(),
         blocks: blocks.collect(),
         rows: wanted.map(|row| (row, RowSelection::default())).collect(),
         ..Default::default()

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{EmbedTexts, Embedder};
+use super::{EmbedTexts, EmbedTokens, Embedder};
 use crate::{Error, RequestId};
 
 /// Takes requests for embeddings, and runs the texts of all of them in steps that are as full as they can be.
@@ -22,12 +22,12 @@ pub struct EmbedEngine {
 #[derive(Debug)]
 struct Waiting {
     id: RequestId,
-    texts: Vec<Vec<u32>>,
+    texts: Vec<EmbedTokens>,
     done: Vec<Result<Vec<f32>, Error>>,
 }
 
 impl Waiting {
-    fn left(&self) -> &[Vec<u32>] {
+    fn left(&self) -> &[EmbedTokens] {
         self.texts.get(self.done.len()..).unwrap_or_default()
     }
 }
@@ -67,7 +67,7 @@ impl EmbedEngine {
     /// # Errors
     ///
     /// A text that [`Embedder::check`] refuses.
-    pub fn submit(&mut self, texts: Vec<Vec<u32>>) -> Result<RequestId, Error> {
+    pub fn submit(&mut self, texts: Vec<EmbedTokens>) -> Result<RequestId, Error> {
         for text in &texts {
             self.embedder.check(text)?;
         }
@@ -99,7 +99,7 @@ impl EmbedEngine {
     /// Their tokens.
     pub fn waiting_tokens(&self) -> usize {
         let left = self.waiting.iter().flat_map(Waiting::left);
-        left.map(Vec::len).sum()
+        left.map(EmbedTokens::len).sum()
     }
 
     /// Steps that succeeded so far.
@@ -114,12 +114,7 @@ impl EmbedEngine {
     ///
     /// A failing device. All requests are then ended.
     pub async fn step(&mut self) -> Result<Vec<Pooled>, Error> {
-        let texts: Vec<&[u32]> = self
-            .waiting
-            .iter()
-            .flat_map(Waiting::left)
-            .map(Vec::as_slice)
-            .collect();
+        let texts: Vec<&EmbedTokens> = self.waiting.iter().flat_map(Waiting::left).collect();
         let mut ended = Vec::new();
         if !texts.is_empty() {
             let count = self.embedder.fill(texts.iter().map(|text| text.len()));

@@ -3,7 +3,9 @@
 mod embedder;
 mod engine;
 mod texts;
+mod tokens;
 
 pub use embedder::{EmbedLimits, Embedder};
 pub use engine::{EmbedEngine, Pooled};
 pub use texts::{EmbedParams, EmbedTexts};
+pub use tokens::EmbedTokens;

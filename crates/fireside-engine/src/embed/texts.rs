@@ -4,7 +4,7 @@ use fireside_model::Embedding;
 use fireside_model::embedding::normalized;
 use fireside_tokenizer::Tokenizer;
 
-use super::EmbedLimits;
+use super::{EmbedLimits, EmbedTokens};
 use crate::Error;
 
 /// What is asked of an embedding.
@@ -95,7 +95,7 @@ impl EmbedTexts {
     /// # Errors
     ///
     /// Those of [`check`](Self::check), text that cannot be encoded, one that is too long and is not to be cut.
-    pub fn tokens(&self, text: &str, params: &EmbedParams) -> Result<Vec<u32>, Error> {
+    pub fn tokens(&self, text: &str, params: &EmbedParams) -> Result<EmbedTokens, Error> {
         self.check(params)?;
         let prompt = self.prompt(params)?;
         let joined;
@@ -108,7 +108,7 @@ impl EmbedTexts {
         let tokens = self.tokenizer.encode(text, true)?;
         let most = self.limits.max_tokens;
         if tokens.len() <= most {
-            return Ok(tokens);
+            return Ok(tokens.into());
         }
         if !params.truncate {
             return Err(Error::PromptTooLong {
@@ -117,7 +117,7 @@ impl EmbedTexts {
             });
         }
         let own = self.tokenizer.encode(text, false)?;
-        Ok(cut(&tokens, &own, most))
+        Ok(cut(&tokens, &own, most).into())
     }
 
     /// A text's embedding from its pooled hidden states.

@@ -1,5 +1,5 @@
-//! BERT, and what is built like it: MiniLM, E5, BGE, GTE. An encoder with learned positions and token types,
-//! layer norms on sums, biases, no gate.
+//! BERT, and what is built like it: MiniLM, E5, BGE, GTE, and cross-encoders of them. An encoder with learned positions
+//! and token types, layer norms on sums, biases, no gate.
 
 use fireside_kernels::params::Activation;
 
@@ -21,6 +21,7 @@ pub(super) const FAMILY: Family = Family {
     rotates_but_every: Some(1),
     learned_positions: true,
     encoder: true,
+    scores_pairs: true,
     roots: &["", "bert."],
     layers: "encoder.layer",
     modules: &[

@@ -72,6 +72,8 @@ pub struct Family {
     pub learned_positions: bool,
     /// An encoder: every token sees its whole text, embeddings are normed, and there is no head.
     pub encoder: bool,
+    /// Its files may have a pooler and a classifier, which make it score pairs of texts.
+    pub scores_pairs: bool,
     /// Safetensors have the matrices of layers transposed.
     pub transposed: bool,
     /// What may stand before the names of transformers' modules.
@@ -173,6 +175,7 @@ impl Family {
         rotary_share: 1.0,
         learned_positions: false,
         encoder: false,
+        scores_pairs: false,
         transposed: false,
         roots: &["model.", ""],
         layers: "layers",
@@ -312,6 +315,10 @@ pub enum Part {
     ExpertUp,
     /// Down projection of an expert.
     ExpertDown,
+    /// What a cross-encoder makes of the first token.
+    Pooler,
+    /// What it makes a score of that with.
+    Classifier,
 }
 
 /// What stands for an expert's number in the names of transformers' modules; GGUF files have all experts of a
@@ -339,6 +346,8 @@ impl Naming {
                 | Part::EmbeddingNorm
                 | Part::FinalNorm
                 | Part::Head
+                | Part::Pooler
+                | Part::Classifier
         );
         if self == Self::Gguf {
             let name = part.gguf();
@@ -352,7 +361,7 @@ impl Naming {
         if names.is_empty() {
             names.push(part.module());
         }
-        if part == Part::Head {
+        if matches!(part, Part::Head | Part::Classifier) {
             return names.iter().map(|name| format!("{name}.{kind}")).collect();
         }
         let layers = family.layers;
@@ -396,6 +405,8 @@ impl Part {
             Self::ExpertGate => "mlp.experts.{expert}.gate_proj",
             Self::ExpertUp => "mlp.experts.{expert}.up_proj",
             Self::ExpertDown => "mlp.experts.{expert}.down_proj",
+            Self::Pooler => "pooler.dense",
+            Self::Classifier => "classifier",
         }
     }
 
@@ -427,6 +438,8 @@ impl Part {
             Self::ExpertGate => "ffn_gate_exps",
             Self::ExpertUp => "ffn_up_exps",
             Self::ExpertDown => "ffn_down_exps",
+            Self::Pooler => "cls",
+            Self::Classifier => "cls.output",
         }
     }
 }

@@ -35,9 +35,11 @@ pub(crate) fn router() -> Router<Arc<App>> {
         openai::embeddings,
         openai::load_lora_adapter,
         openai::unload_lora_adapter,
+        openai::rerank,
         openai::models,
         openai::model,
         tgi::embed,
+        tgi::rerank,
         tgi::switch,
         tgi::generate,
         tgi::generate_stream,
@@ -77,7 +79,9 @@ impl Modify for Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fireside_openai::{ApiError, ChatRequest, CompletionRequest, EmbeddingsRequest};
+    use fireside_openai::{
+        ApiError, ChatRequest, CompletionRequest, EmbeddingsRequest, RerankRequest,
+    };
     use serde_json::{Value, json};
 
     use crate::tgi::request::Generate;
@@ -120,6 +124,14 @@ mod tests {
         let embed = json!({ "inputs": "Hi" });
         are_read("EmbedRequest", &embed, |body| {
             EmbeddingsRequest::from_tei_json(&bytes(body)).err()
+        });
+        let rerank = json!({ "query": "Hi", "documents": ["Hi"] });
+        are_read("RerankRequest", &rerank, |body| {
+            RerankRequest::from_json(&bytes(body)).err()
+        });
+        let rank = json!({ "query": "Hi", "texts": ["Hi"] });
+        are_read("RankRequest", &rank, |body| {
+            RerankRequest::from_tei_json(&bytes(body)).err()
         });
         let generate = json!({ "inputs": "Hi" });
         are_read("GenerateRequest", &generate, |body| {

@@ -477,6 +477,62 @@ pub(super) struct Embeddings {
 ))]
 pub(super) fn embeddings() {}
 
+/// A text, or an object that has it.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum RerankDocument {
+    Text(String),
+    Object(RankedDocument),
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct RankedDocument {
+    text: String,
+}
+
+/// Texts whose scores for a query are wanted, as Jina, Cohere and vLLM have it.
+#[derive(ToSchema)]
+pub(super) struct RerankRequest {
+    /// The served model's name; `tgi` always means it, and so does nothing.
+    #[schema(example = "tgi")]
+    model: Option<String>,
+    query: String,
+    documents: Vec<RerankDocument>,
+    /// Give only so many of the best; 0 for all.
+    top_n: Option<u64>,
+    /// Give the documents with their scores, as by default.
+    return_documents: Option<bool>,
+    /// Cut queries and documents that are too long instead of refusing them: the longer one first.
+    truncate: Option<bool>,
+    /// Give logits (true) or probabilities (false); what the model's files say by default.
+    raw_scores: Option<bool>,
+    /// Who asks; nothing depends on it.
+    user: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(super) struct RerankResult {
+    /// The document's place in the request.
+    index: u64,
+    relevance_score: f32,
+    document: Option<RankedDocument>,
+}
+
+#[derive(ToSchema)]
+pub(super) struct Reranked {
+    id: String,
+    model: String,
+    usage: EmbeddingUsage,
+    results: Vec<RerankResult>,
+}
+
+/// Score texts for a query, where the served model is made for that
+#[utoipa::path(post, path = "/v1/rerank", tag = "openai", request_body = RerankRequest, responses(
+    (status = 200, body = Reranked, description = "the documents' scores, the best first"),
+    Refused,
+))]
+pub(super) fn rerank() {}
+
 /// The served model, as a list of one
 #[utoipa::path(get, path = "/v1/models", tag = "openai", responses(
     (status = 200, body = Models),

@@ -113,12 +113,62 @@ pub(super) struct EmbeddingInfo {
     version: String,
 }
 
-/// What is served: text, or embeddings.
+/// How a model scores texts.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Scored {
+    /// What becomes of a logit where a request does not say: `sigmoid` or `identity`.
+    #[schema(example = "sigmoid")]
+    activation: String,
+}
+
+/// What a model is made for.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RankingType {
+    reranker: Scored,
+}
+
+/// The limits of a server whose model scores texts.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RankingInfo {
+    /// The name of the model for clients.
+    model_id: String,
+    /// Always null: weights have no revision of their own.
+    model_sha: Option<String>,
+    #[schema(example = "text-ranking")]
+    model_pipeline_tag: String,
+    /// The device that runs the model.
+    model_device_type: String,
+    model_type: RankingType,
+    /// Most requests under way.
+    max_concurrent_requests: u64,
+    /// Most tokens of a query and a text together.
+    max_input_tokens: u64,
+    /// The same, as Text Embeddings Inference calls it.
+    max_input_length: u64,
+    /// Most tokens of a step.
+    max_batch_tokens: u64,
+    /// Most texts in one request.
+    max_client_batch_size: u64,
+    /// Most bytes of a body.
+    payload_limit: u64,
+    /// Most bytes of all bodies that are being read.
+    payload_total_limit: u64,
+    /// Seconds that a request may take.
+    request_timeout: f64,
+    /// Seconds that requests get once the server is told to end.
+    drain_timeout: f64,
+    vocab_size: u64,
+    router: String,
+    version: String,
+}
+
+/// What is served: text, embeddings, or scores of texts.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(super) enum Served {
     Text(Box<Info>),
     Embeddings(Box<EmbeddingInfo>),
+    Scores(Box<RankingInfo>),
 }
 
 #[derive(ToSchema)]

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
-use super::openai::{EmbeddingInput, Frame, Message, OneOrMany, Vector};
+use super::openai::{EmbeddingInput, Frame, Message, OneOrMany, RerankDocument, Vector};
 
 /// How to generate. It samples if it is told to, or if a parameter of sampling is set.
 #[derive(ToSchema)]
@@ -273,6 +273,41 @@ pub(super) struct EmbedRequest {
     Generating,
 ))]
 pub(super) fn embed() {}
+
+/// Texts whose scores for a query are wanted, as Text Embeddings Inference has it.
+#[derive(ToSchema)]
+pub(super) struct RankRequest {
+    /// The served model's name; `tgi` always means it, and so does nothing.
+    model: Option<String>,
+    query: String,
+    texts: Vec<RerankDocument>,
+    /// Cut queries and texts that are too long instead of refusing them: the longer one first.
+    truncate: Option<bool>,
+    /// `right`, as texts are cut at their ends.
+    #[schema(example = "right")]
+    truncation_direction: Option<String>,
+    /// Give logits, not probabilities.
+    raw_scores: Option<bool>,
+    /// Give the texts with their scores.
+    return_text: Option<bool>,
+    /// Who asks; nothing depends on it.
+    user: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(super) struct Rank {
+    /// The text's place in the request.
+    index: u64,
+    score: f32,
+    text: Option<String>,
+}
+
+/// Score texts for a query, where the served model is made for that; `POST /` does so there too
+#[utoipa::path(post, path = "/rerank", tag = "tgi", request_body = RankRequest, responses(
+    (status = 200, body = Vec<Rank>, description = "the texts' scores, the best first"),
+    Generating,
+))]
+pub(super) fn rerank() {}
 
 /// Generate, in a stream or not
 #[utoipa::path(post, path = "/", tag = "tgi", request_body = GenerateRequest, responses(

@@ -54,11 +54,12 @@ impl Names {
 impl Dialect {
     /// The dialect of a path.
     pub(crate) fn of(path: &str) -> Self {
-        const TGI: [&str; 10] = [
+        const TGI: [&str; 11] = [
             "/",
             "/generate",
             "/generate_stream",
             "/embed",
+            "/rerank",
             "/tokenize",
             "/detokenize",
             "/chat_tokenize",

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use fireside_engine::EmbedTexts;
+use fireside_engine::{EmbedTexts, EmbedTokens};
 use fireside_openai::{ApiError, EmbeddingsRequest, ErrorKind};
 use serde::Serialize;
 
@@ -73,7 +73,17 @@ impl Done {
     }
 }
 
-fn written(reply: &impl Serialize) -> Result<String, ApiError> {
+/// Sees that a request has not too many texts.
+pub(super) fn check_count(app: &App, field: &str, count: usize) -> Result<(), ApiError> {
+    let most = app.options.texts_at_once();
+    if count <= most {
+        return Ok(());
+    }
+    let message = format!("{field} has {count} entries; expected at most {most}");
+    Err(ApiError::invalid(field, message))
+}
+
+pub(super) fn written(reply: &impl Serialize) -> Result<String, ApiError> {
     serde_json::to_string(reply)
         .map_err(|error| ApiError::new(ErrorKind::Server, format!("the answer: {error}")))
 }
@@ -93,18 +103,13 @@ async fn run(
     let (entry, request, texts) = prepare(app, &facts, move |app, facts| {
         let request = read(&bytes)?;
         app.check_model(request.model.as_deref())?;
-        let (count, most) = (request.inputs.len(), app.options.texts_at_once());
-        if count > most {
-            let field = request.field();
-            let message = format!("{field} has {count} entries; expected at most {most}");
-            return Err(ApiError::invalid(field, message));
-        }
+        check_count(app, request.field(), request.inputs.len())?;
         let texts = request.tokens(&facts.texts)?;
         Ok((entry, request, texts))
     })
     .await?;
     app.shared.metrics.validated(began.elapsed());
-    let tokens = texts.iter().map(Vec::len).sum();
+    let tokens = texts.iter().map(EmbedTokens::len).sum();
     let Embedded { pooled, permit } = app.embed(texts, entry).await?;
     let done = Done {
         texts: facts.texts.clone(),

@@ -4,6 +4,7 @@ mod embeddings;
 mod loras;
 mod openai;
 pub(crate) mod operations;
+mod rerank;
 mod tgi;
 mod tokens;
 
@@ -35,10 +36,12 @@ pub(crate) fn router(app: Arc<App>, address: Option<IpAddr>) -> Router {
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/load_lora_adapter", post(loras::load))
         .route("/v1/unload_lora_adapter", post(loras::unload))
+        .route("/v1/rerank", post(rerank::documents))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*id}", get(openai::model))
         .route("/", post(tgi::switch))
         .route("/embed", post(embeddings::embed))
+        .route("/rerank", post(rerank::texts))
         .route("/generate", post(tgi::generate))
         .route("/generate_stream", post(tgi::generate_stream))
         .route("/tokenize", post(tokens::tokenize))

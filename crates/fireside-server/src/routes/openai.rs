@@ -179,9 +179,9 @@ pub(crate) async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -
 
 /// The model, and its LoRA adapters as models of their own.
 fn cards(app: &App) -> Vec<Value> {
-    let most = match app.embeds() {
-        Ok(facts) => Some(facts.texts.limits().max_tokens),
-        Err(_) => app.facts().ok().map(|facts| app.max_total_tokens(&facts)),
+    let most = match app.text_limits() {
+        Some(limits) => Some(limits.max_tokens),
+        None => app.facts().ok().map(|facts| app.max_total_tokens(&facts)),
     };
     let model = app.options.model.as_str();
     let card = |name: &str, parent: Option<&str>, base: Option<&str>| {

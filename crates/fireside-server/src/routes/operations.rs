@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use fireside_engine::EmbedLimits;
 use fireside_openai::ApiError;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -13,7 +14,7 @@ use crate::app::App;
 use crate::http::error::{Dialect, json_response};
 use crate::metrics::CONTENT_TYPE;
 use crate::tgi::request::{MAX_BEST_OF, MAX_STOPS, MAX_TOP_N};
-use crate::worker::EmbedFacts;
+use crate::worker::{EmbedFacts, RankFacts};
 
 /// 200 while the process is of any use, busy or loading too; it asks nobody.
 pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
@@ -57,6 +58,9 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Response {
     if let Ok(facts) = app.embeds() {
         return json_response(&embedding_info(&app, &facts));
     }
+    if let Ok(facts) = app.ranks() {
+        return json_response(&ranking_info(&app, &facts));
+    }
     let facts = match app.facts() {
         Ok(facts) => facts,
         Err(error) => return Dialect::Tgi.response(&error),
@@ -96,18 +100,33 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Response {
 
 /// What is served where the model makes embeddings.
 fn embedding_info(app: &App, facts: &EmbedFacts) -> Value {
-    let (options, limits) = (&app.options, facts.texts.limits());
-    let embedding = facts.texts.embedding();
+    let (embedding, limits) = (facts.texts.embedding(), facts.texts.limits());
     let prompts: Vec<&String> = embedding.prompts.keys().collect();
+    let mut info = texts_info(app, &facts.device, limits);
+    info["model_pipeline_tag"] = "feature-extraction".into();
+    info["model_type"] = json!({ "embedding": { "pooling": embedding.pooling.name() } });
+    info["dimensions"] = limits.dimensions.into();
+    info["normalize"] = embedding.normalize.into();
+    info["prompts"] = json!(prompts);
+    info
+}
+
+/// What is served where the model scores texts.
+fn ranking_info(app: &App, facts: &RankFacts) -> Value {
+    let activation = facts.texts.activation().name();
+    let mut info = texts_info(app, &facts.device, facts.texts.limits());
+    info["model_pipeline_tag"] = "text-ranking".into();
+    info["model_type"] = json!({ "reranker": { "activation": activation } });
+    info
+}
+
+/// The limits where the model generates nothing.
+fn texts_info(app: &App, device: &str, limits: EmbedLimits) -> Value {
+    let options = &app.options;
     json!({
         "model_id": options.model,
         "model_sha": null,
-        "model_pipeline_tag": "feature-extraction",
-        "model_device_type": facts.device,
-        "model_type": { "embedding": { "pooling": embedding.pooling.name() } },
-        "dimensions": limits.dimensions,
-        "normalize": embedding.normalize,
-        "prompts": prompts,
+        "model_device_type": device,
         "max_concurrent_requests": options.max_concurrent_requests,
         "max_input_tokens": limits.max_tokens,
         "max_input_length": limits.max_tokens,

@@ -13,7 +13,7 @@ use fireside_openai::ApiError;
 use fireside_openai::fields::Fields;
 use serde_json::{Map, Value, json};
 
-use super::embeddings;
+use super::{embeddings, rerank};
 use crate::app::{App, Work};
 use crate::http::envelope::RequestId;
 use crate::http::error::{Dialect, Names, json_response};
@@ -36,17 +36,18 @@ enum Form {
     Pipeline,
 }
 
-/// `POST /`, which is `POST /embed` where the model makes embeddings.
+/// `POST /`, which is `POST /embed` where the model makes embeddings, and `POST /rerank` where it scores texts.
 pub(crate) async fn switch(
     State(app): State<Arc<App>>,
     Extension(id): Extension<RequestId>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    if let Work::Embed(_) = app.work {
-        return embeddings::embed(State(app), Extension(id), headers, body).await;
+    match app.work {
+        Work::Embed(_) => embeddings::embed(State(app), Extension(id), headers, body).await,
+        Work::Rank(_) => rerank::texts(State(app), Extension(id), headers, body).await,
+        Work::Generate(_) => respond(from_body(app, id, headers, body, Form::Switch).await),
     }
-    respond(from_body(app, id, headers, body, Form::Switch).await)
 }
 
 /// `POST /generate`, with a body, or with the prompt and parameters in the query.

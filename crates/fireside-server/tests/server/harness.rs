@@ -8,13 +8,13 @@ use std::thread::JoinHandle;
 
 use fireside_engine::{
     Embedder, Engine, EngineConfig, Executor, ExecutorError, ExecutorLimits, GenerationDefaults,
-    ModelExecutor,
+    ModelExecutor, Ranker,
 };
 use fireside_model::device::ComputeDevice;
 use fireside_model::path::{load_path, open_lora};
 use fireside_model::step::{Selected, Step};
 use fireside_model::{KvDtype, Selection};
-use fireside_server::{Loaded, LoadedEmbedder, LoraReader, Options, Server};
+use fireside_server::{Loaded, LoadedEmbedder, LoadedRanker, LoraReader, Options, Server};
 use fireside_tokenizer::{ChatTemplate, GgufVocab, Tokenizer};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpSocket};
@@ -277,6 +277,24 @@ pub(crate) fn embeddings(set: impl FnOnce(&mut Options)) -> TestServer {
         })
     };
     let start = |options| Server::start_embeddings(options, load);
+    let server = serve_on(None, set, start, Gate::new(0));
+    server.wait_until_ready();
+    server
+}
+
+/// A server over a tiny random cross-encoder.
+pub(crate) fn reranker(name: &str, set: impl FnOnce(&mut Options)) -> TestServer {
+    let path = PathBuf::from("../../tests/fixtures/rerankers").join(name);
+    let load = move || {
+        let loaded = load_path(&path, ComputeDevice::cpu()).map_err(|e| e.to_string())?;
+        let head = loaded.ranking.ok_or("no cross-encoder")?;
+        let ranker = Ranker::new(loaded.model, loaded.text.tokenizer, head, None);
+        Ok(LoadedRanker {
+            ranker: ranker.map_err(|e| e.to_string())?,
+            device: "cpu".into(),
+        })
+    };
+    let start = |options| Server::start_reranking(options, load);
     let server = serve_on(None, set, start, Gate::new(0));
     server.wait_until_ready();
     server

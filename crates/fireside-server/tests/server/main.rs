@@ -8,6 +8,7 @@ mod lifecycle;
 mod loras;
 mod metrics;
 mod openai;
+mod rerank;
 mod site;
 mod tgi;
 mod tls;

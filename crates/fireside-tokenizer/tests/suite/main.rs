@@ -5,6 +5,7 @@ mod chat;
 mod common;
 mod corpus;
 mod gguf;
+mod pairs;
 mod parity;
 mod properties;
 mod smollm2;

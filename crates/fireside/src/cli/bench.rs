@@ -143,7 +143,7 @@ impl Bench {
             } else {
                 Vec::new()
             },
-            ..Default::default()
+            ..Chunk::default()
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{DeviceChoice, EmbedParams, Embedded, Loading, Quantize};
 
 /// Runs the command.
 pub(super) fn run(args: &EmbedArgs) -> Result<()> {
-    let texts = texts(args)?;
+    let texts = texts(&args.texts)?;
     let loading = Loading::new(&args.model)
         .device(args.device)
         .quantize(args.quantize.map(Quantize::from))
@@ -35,9 +35,10 @@ pub(super) fn run(args: &EmbedArgs) -> Result<()> {
     Ok(())
 }
 
-fn texts(args: &EmbedArgs) -> Result<Vec<String>> {
-    if !args.texts.is_empty() {
-        return Ok(args.texts.clone());
+/// The texts of the command line, or else the lines of standard input.
+pub(super) fn texts(given: &[String]) -> Result<Vec<String>> {
+    if !given.is_empty() {
+        return Ok(given.to_vec());
     }
     let lines: std::io::Result<Vec<String>> = std::io::stdin().lock().lines().collect();
     let mut lines = lines.context("standard input is not readable text")?;

@@ -10,6 +10,7 @@ mod inspect;
 mod output;
 mod perplexity;
 mod quantize;
+mod rerank;
 mod serve;
 mod telemetry;
 
@@ -41,6 +42,8 @@ enum Command {
     Chat(ChatArgs),
     /// Make embeddings of texts, as JSON.
     Embed(EmbedArgs),
+    /// Say how well texts answer a query, the best first, as JSON.
+    Rerank(RerankArgs),
     /// Measure prefill and decode speed, or a server under load.
     Bench(BenchArgs),
     /// Serve the model over HTTP, to OpenAI's and TGI's clients.
@@ -283,6 +286,45 @@ enum EmbedFormat {
     Similarities,
 }
 
+#[derive(Debug, Args)]
+struct RerankArgs {
+    /// The texts; none reads one from each line of standard input.
+    texts: Vec<String>,
+    /// What the texts are to answer.
+    #[arg(long)]
+    query: String,
+    /// A cross-encoder: a folder with config.json, tokenizer.json and *.safetensors, a known name or a hub id.
+    #[arg(short, long, env = "FIRESIDE_MODEL")]
+    model: String,
+    /// auto, gpu, cpu, or the number of an adapter from `fireside adapters`.
+    #[arg(short, long, env = "FIRESIDE_DEVICE", default_value = "auto")]
+    device: DeviceChoice,
+    /// Make float weights smaller while loading.
+    #[arg(long, value_enum, env = "FIRESIDE_QUANTIZE")]
+    quantize: Option<QuantizeTo>,
+    /// Most tokens of query and text together; the model's own by default, within reason.
+    #[arg(short, long, value_name = "TOKENS")]
+    context: Option<usize>,
+    /// Print only so many of the best.
+    #[arg(long, value_name = "N")]
+    top_n: Option<usize>,
+    /// Cut queries and texts that are too long instead of refusing them.
+    #[arg(long)]
+    truncate: bool,
+    /// Give logits, not what the model makes of them by default.
+    #[arg(long)]
+    raw_scores: bool,
+    /// `json` prints an object for each text, `table` its score and its beginning.
+    #[arg(long, value_enum, default_value = "json")]
+    format: RerankFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RerankFormat {
+    Json,
+    Table,
+}
+
 #[derive(Debug, Subcommand)]
 enum BenchCommand {
     /// Measure any server with OpenAI's interface under load.
@@ -352,6 +394,7 @@ fn run(command: Command) -> Result<()> {
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Embed(args) => embed::run(&args),
+        Command::Rerank(args) => rerank::run(&args),
         Command::Bench(BenchArgs {
             command: Some(BenchCommand::Serve(args)),
             ..

@@ -10,13 +10,13 @@ use clap::Args;
 use fireside_engine::{CacheSize, EngineConfig};
 use fireside_model::device::ComputeDevice;
 use fireside_model::path::open_lora;
-use fireside_server::{Loaded, LoadedEmbedder, LoraReader, Options, Server, Tls};
+use fireside_server::{Loaded, LoadedEmbedder, LoadedRanker, LoraReader, Options, Server, Tls};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::telemetry::{self, Collector, LogFormat};
 use super::{ModelArgs, output};
-use crate::Loading;
+use crate::{Loading, Task};
 
 /// Where to listen, and the limits.
 #[derive(Debug, Args)]
@@ -196,7 +196,7 @@ struct LimitArgs {
     /// Most tokens of a prompt and its answer; the context or the KV cache by default.
     #[arg(long, env = "FIRESIDE_MAX_TOTAL_TOKENS", value_name = "N", value_parser = count)]
     max_total_tokens: Option<usize>,
-    /// Most prompts in one request, 32 by default; of texts to embed 2048.
+    /// Most prompts in one request, 32 by default; of texts to embed or rank 2048.
     #[arg(
         long,
         env = "FIRESIDE_MAX_CLIENT_BATCH_SIZE",
@@ -386,7 +386,10 @@ pub(super) fn run(args: &ServeArgs) -> Result<()> {
     let telemetry = telemetry::begin(args.log_format, collector)?;
     let loading = args.loading();
     // A model that is not there is told before anything listens.
-    let embeds = loading.embeds()?;
+    let task = loading.made_for()?;
+    if task != Task::TextGeneration && !args.loras.is_empty() {
+        bail!("--lora: the model generates no text, so it takes no LoRA adapters");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -399,7 +402,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<()> {
         let (word, words) = mpsc::channel(2);
         let signals = signals(word.clone())?;
         let cpu = args.model.device == crate::DeviceChoice::Cpu;
-        let server = start(options, loading, embeds, cpu)?;
+        let server = start(options, loading, task, cpu)?;
         println!("listening on {scheme}://{address}");
         let failed = server.failed();
         tokio::select! {
@@ -415,37 +418,44 @@ pub(super) fn run(args: &ServeArgs) -> Result<()> {
     result
 }
 
-/// Starts a server that loads a model which generates, or one which makes embeddings.
-fn start(options: Options, loading: Loading, embeds: bool, cpu: bool) -> std::io::Result<Server> {
+/// Starts a server that loads a model for the task that it is made for.
+fn start(options: Options, mut loading: Loading, task: Task, cpu: bool) -> std::io::Result<Server> {
     let mut held = HeldDevice(None);
-    if embeds {
-        return Server::start_embeddings(options, move || {
+    match task {
+        Task::FeatureExtraction => Server::start_embeddings(options, move || {
             held.free();
             let loaded = pollster::block_on(loading.clone().feature_extraction());
             let extraction = loaded.map_err(|e| e.to_string())?;
             let device = held.hold(extraction.device(), cpu);
             let embedder = extraction.into_embedder();
             Ok(LoadedEmbedder { embedder, device })
-        });
+        }),
+        Task::Reranking => Server::start_reranking(options, move || {
+            held.free();
+            let loaded = pollster::block_on(loading.clone().reranking());
+            let reranking = loaded.map_err(|e| e.to_string())?;
+            let device = held.hold(reranking.device(), cpu);
+            let ranker = reranking.into_ranker();
+            Ok(LoadedRanker { ranker, device })
+        }),
+        Task::TextGeneration => Server::start(options, move || {
+            held.free();
+            let loaded = pollster::block_on(loading.clone().text_generation());
+            let pipeline = loaded.map_err(|e| e.to_string())?;
+            // From now on the server has them; their files may change, or go.
+            loading = loading.clone().without_loras();
+            let device = held.hold(pipeline.device(), cpu);
+            let (engine, template) = pipeline.into_parts();
+            let config = engine.executor().model().config().clone();
+            let read = move |path: &Path| open_lora(path, &config).map_err(|e| e.to_string());
+            Ok(Loaded {
+                engine,
+                template,
+                device,
+                lora_reader: Some(LoraReader::new(read)),
+            })
+        }),
     }
-    let mut loading = loading;
-    Server::start(options, move || {
-        held.free();
-        let loaded = pollster::block_on(loading.clone().text_generation());
-        let pipeline = loaded.map_err(|e| e.to_string())?;
-        // From now on the server has them; their files may change, or go.
-        loading = loading.clone().without_loras();
-        let device = held.hold(pipeline.device(), cpu);
-        let (engine, template) = pipeline.into_parts();
-        let config = engine.executor().model().config().clone();
-        let read = move |path: &Path| open_lora(path, &config).map_err(|e| e.to_string());
-        Ok(Loaded {
-            engine,
-            template,
-            device,
-            lora_reader: Some(LoraReader::new(read)),
-        })
-    })
 }
 
 /// The device of the engine that runs: one that is built again needs the memory of the one before.

@@ -1,6 +1,6 @@
 //! A model that makes embeddings.
 
-use fireside_engine::{EmbedParams, EmbedTexts, Embedder};
+use fireside_engine::{EmbedParams, EmbedTexts, EmbedTokens, Embedder};
 use fireside_model::device::ComputeDevice;
 
 use crate::Error;
@@ -60,7 +60,7 @@ impl FeatureExtraction {
         params: &EmbedParams,
     ) -> Result<Vec<Embedded>, Error> {
         let tokens = self.tokens(texts, params)?;
-        let refs: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+        let refs: Vec<&EmbedTokens> = tokens.iter().collect();
         let pooled = self.embedder.embed(&refs).await?;
         let embedded = pooled.into_iter().zip(&tokens).map(|(pooled, tokens)| {
             Ok(Embedded {
@@ -82,11 +82,14 @@ impl FeatureExtraction {
         params: &EmbedParams,
     ) -> Result<Vec<Features>, Error> {
         let tokens = self.tokens(texts, params)?;
-        let refs: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+        let refs: Vec<&EmbedTokens> = tokens.iter().collect();
         let states = self.embedder.states(&refs).await?;
         let features = tokens.into_iter().zip(states);
         Ok(features
-            .map(|(token_ids, states)| Features { token_ids, states })
+            .map(|(tokens, states)| Features {
+                token_ids: tokens.ids,
+                states,
+            })
             .collect())
     }
 
@@ -94,7 +97,7 @@ impl FeatureExtraction {
         &self,
         texts: impl IntoIterator<Item = T>,
         params: &EmbedParams,
-    ) -> Result<Vec<Vec<u32>>, Error> {
+    ) -> Result<Vec<EmbedTokens>, Error> {
         let tokens = |text: T| Ok(self.texts().tokens(text.as_ref(), params)?);
         texts.into_iter().map(tokens).collect()
     }

@@ -2,15 +2,17 @@
 
 mod feature_extraction;
 mod perplexity;
+mod reranking;
 mod text_generation;
 
 use std::ops::ControlFlow;
 
-use fireside_engine::{EmbedParams, Event};
+use fireside_engine::{EmbedParams, Event, RankParams, Ranked};
 use fireside_model::device::ComputeDevice;
 
 pub use feature_extraction::{Embedded, FeatureExtraction, Features};
 pub use perplexity::Perplexity;
+pub use reranking::Reranking;
 pub use text_generation::{Output, TextGeneration};
 
 use crate::{Error, GenerationParams, Input};
@@ -22,17 +24,33 @@ pub enum Task {
     TextGeneration,
     /// Embeddings of texts.
     FeatureExtraction,
+    /// Scores of texts for a query.
+    Reranking,
 }
 
 impl Task {
     /// Every task.
-    pub const ALL: [Self; 2] = [Self::TextGeneration, Self::FeatureExtraction];
+    pub const ALL: [Self; 3] = [
+        Self::TextGeneration,
+        Self::FeatureExtraction,
+        Self::Reranking,
+    ];
 
-    /// Its name, as transformers call it.
+    /// Its name, as Hugging Face call it.
     pub fn name(self) -> &'static str {
         match self {
             Self::TextGeneration => "text-generation",
             Self::FeatureExtraction => "feature-extraction",
+            Self::Reranking => "text-ranking",
+        }
+    }
+
+    /// What a model that is made for it makes.
+    pub fn makes(self) -> &'static str {
+        match self {
+            Self::TextGeneration => "text",
+            Self::FeatureExtraction => "embeddings",
+            Self::Reranking => "scores of texts",
         }
     }
 }
@@ -58,6 +76,8 @@ pub enum Pipeline {
     TextGeneration(Box<TextGeneration>),
     /// Embeddings of texts.
     FeatureExtraction(Box<FeatureExtraction>),
+    /// Scores of texts for a query.
+    Reranking(Box<Reranking>),
 }
 
 impl Pipeline {
@@ -66,6 +86,7 @@ impl Pipeline {
         match self {
             Self::TextGeneration(_) => Task::TextGeneration,
             Self::FeatureExtraction(_) => Task::FeatureExtraction,
+            Self::Reranking(_) => Task::Reranking,
         }
     }
 
@@ -74,6 +95,7 @@ impl Pipeline {
         match self {
             Self::TextGeneration(own) => own.device(),
             Self::FeatureExtraction(own) => own.device(),
+            Self::Reranking(own) => own.device(),
         }
     }
 
@@ -148,6 +170,20 @@ impl Pipeline {
         self.feature_extraction()?.features(texts, params).await
     }
 
+    /// See [`Reranking::rank`].
+    ///
+    /// # Errors
+    ///
+    /// See there; another task.
+    pub async fn rank<T: AsRef<str>>(
+        &mut self,
+        query: &str,
+        texts: &[T],
+        params: RankParams,
+    ) -> Result<Vec<Ranked>, Error> {
+        self.reranking()?.rank(query, texts, params).await
+    }
+
     fn wrong(&self, needs: Task) -> Error {
         Error::WrongTask {
             task: self.task().name(),
@@ -159,7 +195,7 @@ impl Pipeline {
         let wrong = self.wrong(Task::TextGeneration);
         match self {
             Self::TextGeneration(own) => Ok(own),
-            Self::FeatureExtraction(_) => Err(wrong),
+            _ => Err(wrong),
         }
     }
 
@@ -167,7 +203,15 @@ impl Pipeline {
         let wrong = self.wrong(Task::FeatureExtraction);
         match self {
             Self::FeatureExtraction(own) => Ok(own),
-            Self::TextGeneration(_) => Err(wrong),
+            _ => Err(wrong),
+        }
+    }
+
+    fn reranking(&mut self) -> Result<&mut Reranking, Error> {
+        let wrong = self.wrong(Task::Reranking);
+        match self {
+            Self::Reranking(own) => Ok(own),
+            _ => Err(wrong),
         }
     }
 }
