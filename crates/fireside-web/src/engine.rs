@@ -1,7 +1,7 @@
 //! The engine for JavaScript: load a model, submit requests as JSON, step, get chunks as JSON.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,12 +16,13 @@ use fireside_model::embedding::EmbeddingFiles;
 use fireside_model::load::{
     Description, FolderFiles, LoadedModel, describe_folder, describe_gguf, load,
 };
-use fireside_model::{BLOCK, KvCache, KvDtype, Lora, ModelError, Naming};
+use fireside_model::{BLOCK, KvCache, KvDtype, ModelError, Naming};
 use fireside_openai::{ApiError, ChatRequest, CompletionRequest, ErrorKind, Reply, ReplyKind};
 use fireside_tokenizer::{ChatTemplate, Tokenizer};
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
+use crate::loras::Loras;
 use crate::source::{ByteReader, PageSource};
 use crate::texts::{Asked, Texts};
 
@@ -29,7 +30,7 @@ use crate::texts::{Asked, Texts};
 const DEFAULT_CONTEXT: usize = 4096;
 
 /// An error for JavaScript: an object with `code`, `message`, and `param` where a field is wrong.
-fn failure(code: &str, message: impl ToString, param: Option<&str>) -> JsValue {
+pub(crate) fn failure(code: &str, message: impl ToString, param: Option<&str>) -> JsValue {
     let error = js_sys::Error::new(&message.to_string());
     let set = |name: &str, value: &str| {
         // A plain object takes any property.
@@ -42,7 +43,7 @@ fn failure(code: &str, message: impl ToString, param: Option<&str>) -> JsValue {
     error.into()
 }
 
-fn api_failure(error: &ApiError) -> JsValue {
+pub(crate) fn api_failure(error: &ApiError) -> JsValue {
     let code = error.code.unwrap_or(error.kind.name());
     failure(code, &error.message, error.param.as_deref())
 }
@@ -126,7 +127,7 @@ fn named(
 }
 
 /// What runs requests, by what the model makes.
-enum Core {
+pub(crate) enum Core {
     /// Text.
     Generate(Box<Engine<ModelExecutor>>),
     /// Embeddings, or scores of texts.
@@ -172,7 +173,7 @@ impl Core {
 #[wasm_bindgen]
 pub struct WebEngine {
     /// Taken out while a step runs.
-    engine: Rc<RefCell<Option<Core>>>,
+    pub(crate) engine: Rc<RefCell<Option<Core>>>,
     mail: Rc<RefCell<Mail>>,
     /// The engine's counts as of its last step.
     stats: Cell<EngineStats>,
@@ -180,11 +181,8 @@ pub struct WebEngine {
     template: Option<ChatTemplate>,
     /// Where the model generates nothing.
     texts: Option<Texts>,
-    /// The names of the LoRA adapters.
-    loras: RefCell<BTreeSet<String>>,
-    /// Whether there ever was one: from then on names are looked at.
-    adapted: Cell<bool>,
-    model: String,
+    pub(crate) loras: Loras,
+    pub(crate) model: String,
     info: Value,
     /// Last, so that nothing is left that uses it.
     _device: OwnDevice,
@@ -395,8 +393,7 @@ impl WebEngine {
             tokenizer,
             template: text.template,
             texts,
-            loras: RefCell::default(),
-            adapted: Cell::new(false),
+            loras: Loras::default(),
             model: name,
             info,
             _device: device,
@@ -498,7 +495,7 @@ impl WebEngine {
         Ok(number)
     }
 
-    fn wrong_model(&self, makes: &str) -> JsValue {
+    pub(crate) fn wrong_model(&self, makes: &str) -> JsValue {
         let message = format!("the loaded model, {}, makes {makes}", self.model);
         let error = ApiError::new(ErrorKind::InvalidRequest, message);
         api_failure(&error.with_code("wrong_model"))
@@ -512,80 +509,6 @@ impl WebEngine {
         mail.asked.insert(number, asked);
         mail.texts.push((number, tokens));
         Ok(number)
-    }
-
-    /// Gives the model a LoRA adapter under a name, which requests then give as their `model`: the text of
-    /// PEFT's `adapter_config.json` and the bytes of `adapter_model.safetensors`.
-    ///
-    /// # Errors
-    ///
-    /// `busy` while a step runs; an adapter for another model, a name that is taken, a model that makes
-    /// embeddings.
-    #[wasm_bindgen(js_name = addLora)]
-    pub fn add_lora(&self, name: &str, config: &str, weights: Vec<u8>) -> Result<(), JsValue> {
-        self.with_generator(|engine| {
-            let bad = |error: &dyn ToString| failure("bad_adapter", error.to_string(), None);
-            if name == self.model {
-                let message = format!("name is {name:?}, the model's; expected another one");
-                return Err(failure("bad_option", message, Some("name")));
-            }
-            let files = [("adapter_model.safetensors".to_owned(), weights)];
-            let file = WeightFile::from_safetensors(files).map_err(|e| bad(&e))?;
-            let model = engine.executor().model().config();
-            let lora = Lora::read(model, config.as_bytes(), &file).map_err(|e| bad(&e))?;
-            let added = engine.add_lora(name, Arc::new(lora));
-            added.map_err(|e| api_failure(&e.into()))?;
-            self.loras.borrow_mut().insert(name.to_owned());
-            self.adapted.set(true);
-            Ok(())
-        })
-    }
-
-    /// Takes a LoRA adapter from the model.
-    ///
-    /// # Errors
-    ///
-    /// `busy` while a step runs; there is none of that name, or a request has it.
-    #[wasm_bindgen(js_name = removeLora)]
-    pub fn remove_lora(&self, name: &str) -> Result<(), JsValue> {
-        self.with_generator(|engine| {
-            let removed = engine.remove_lora(name);
-            removed.map_err(|e| api_failure(&e.into()))?;
-            self.loras.borrow_mut().remove(name);
-            Ok(())
-        })
-    }
-
-    /// The LoRA adapter that a request means by the name of its model.
-    fn lora(&self, model: Option<&str>) -> Result<Option<String>, JsValue> {
-        let named =
-            model.filter(|name| self.adapted.get() && !name.is_empty() && *name != self.model);
-        let Some(name) = named else {
-            return Ok(None);
-        };
-        let loras = self.loras.borrow();
-        let own = loras.get(name).cloned();
-        own.map(Some).ok_or_else(|| {
-            let known: Vec<&str> = loras.iter().map(String::as_str).collect();
-            let message = format!(
-                "model is {:?}; expected {:?} or one of its LoRA adapters ({})",
-                name.chars().take(80).collect::<String>(),
-                self.model,
-                known.join(", ")
-            );
-            failure("model_not_found", message, Some("model"))
-        })
-    }
-
-    fn with_generator(
-        &self,
-        work: impl FnOnce(&mut Engine<ModelExecutor>) -> Result<(), JsValue>,
-    ) -> Result<(), JsValue> {
-        match self.engine.borrow_mut().as_mut() {
-            Some(Core::Generate(engine)) => work(engine),
-            Some(Core::Embed(_)) => Err(self.wrong_model("no text, and takes no LoRA adapters")),
-            None => Err(failure("busy", "a step is running", None)),
-        }
     }
 
     /// Ends a request; its blocks are free at the next step.

@@ -8,6 +8,8 @@ mod digest;
 #[cfg(target_arch = "wasm32")]
 mod engine;
 #[cfg(target_arch = "wasm32")]
+mod loras;
+#[cfg(target_arch = "wasm32")]
 mod smoke;
 #[cfg(target_arch = "wasm32")]
 mod source;
