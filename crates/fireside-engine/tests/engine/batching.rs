@@ -80,7 +80,8 @@ fn the_same_seed_gives_the_same_text_alone_and_among_others() {
     for (completions, expected) in all.iter().zip(&expected) {
         same(&completions[0], expected);
     }
-    assert_eq!(log.borrow().most_chunks, requests.len());
+    // Some end before the last ones begin.
+    assert!(log.borrow().most_chunks > requests.len() / 2);
     assert_eq!(engine.stats().used_blocks, 0);
 }
 

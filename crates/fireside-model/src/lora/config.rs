@@ -327,7 +327,7 @@ mod tests {
             ),
             (
                 r#"{"peft_type": "LORA", "lora_alpha": 1e39}"#,
-                "lora_alpha of adapter_config.json is 1e39, it must be a number",
+                "lora_alpha of adapter_config.json is 1e+39, it must be a number",
             ),
         ] {
             let error = LoraConfig::from_json(json.as_bytes()).unwrap_err();
