@@ -1,11 +1,13 @@
 //! `cargo xtask`: every chore of the workspace behind one command.
 
+mod bench;
 mod cargo;
 mod cli;
 mod demo;
 mod npm;
 mod packages;
 mod process;
+mod models;
 mod project;
 mod python;
 mod serve;
@@ -53,6 +55,8 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         Command::Help => Ok(ExitCode::SUCCESS),
         Command::Demo(options) => demo::run(&project, &options),
         Command::Test(options) => test::run(&project, &options),
+        Command::Bench(options) => bench::run(&project, &options),
+        Command::Synth(options) => bench::synth(&options),
         Command::Tidy => tidy::command(&project),
         Command::Web(options) => web::command(&project, &options),
         Command::Serve(options) => serve::command(&project, &options),
