@@ -437,6 +437,9 @@ mod tests {
     #[test]
     fn an_unknown_command_names_the_known_ones() {
         let error = parse(&words("tset")).unwrap_err().to_string();
-        assert!(error.contains("demo, test, bench, synth, tidy and web"), "{error}");
+        assert!(
+            error.contains("demo, test, bench, synth, tidy and web"),
+            "{error}"
+        );
     }
 }
