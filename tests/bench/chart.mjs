@@ -5,7 +5,7 @@ const WIDTH = 860;
 const MARGIN = 24;
 const BAR = 20;
 const OURS = "#e8590c";
-const PEERS = ["#1c7ed6", "#2f9e44", "#9c36b5", "#0c8599", "#868e96"];
+const PEERS = ["#1c7ed6", "#2f9e44", "#9c36b5", "#0c8599", "#868e96", "#c2255c", "#5c940d"];
 
 export const escape = (text) =>
   String(text).replace(/[<>&"]/g, (c) => ({ "<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;" })[c]);
@@ -78,6 +78,7 @@ function lines(title, field, key, rows, left, top, parts, colours, of) {
   const px = (x) => left + 46 + along(Math.max(x, 1), x0, x1) * (width - 20);
   const py = (y) => top + 24 + height - along(y, y0, y1) * (height - 16);
   parts.push(text(left, top, title, { size: 16, weight: 600 }));
+  parts.push(text(left, top + 14, "logarithmic on both sides", { size: 11, kind: "faint" }));
   parts.push(`<path d="M${left + 36} ${top + 20}V${top + 30 + height}H${left + width + 40}" class="axis"/>`);
   for (const x of new Set(all.map(([x]) => x))) {
     parts.push(text(px(x), top + 48 + height, x, { size: 11, anchor: "middle", kind: "faint" }));

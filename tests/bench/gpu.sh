@@ -5,7 +5,7 @@
 #
 # Reports go to FOLDER, to $OUT where it is set, or to gpu-report. Nothing stops the rest: what fails is told at the
 # end and in summary.txt. `SIZES` names synthetic models to time besides the default one ("3b 8b"; "" for none),
-# `ROWS` the engines of the comparison.
+# `ROWS` the engines of the comparison, `BENCH` its other options.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 out=${1:-${OUT:-gpu-report}}
@@ -13,6 +13,7 @@ mkdir -p "$out" || exit 1
 out=$(cd "$out" && pwd)
 sizes=${SIZES-3b 8b}
 rows=${ROWS:-fireside-gpu llama-vulkan}
+options=${BENCH:---rounds 5 --prompt 512 --generate 128}
 target=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/fireside/target}
 export CARGO_TARGET_DIR="$target"
 fireside=$target/debug/fireside
@@ -55,7 +56,7 @@ fi
 step parity cargo test --workspace --test smollm2 --test counters --test synthetic
 
 # shellcheck disable=SC2086
-step compare cargo xtask bench --out "$out/compare" --only $rows --rounds 5 --prompt 512 --generate 128
+step compare cargo xtask bench --out "$out/compare" --only $rows $options
 report smollm2.json bench "$fireside" bench -m "$FIRESIDE_TEST_GGUF" -d gpu -s 1,4,16 -r 5 --format json
 
 for size in $sizes; do

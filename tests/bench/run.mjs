@@ -27,7 +27,7 @@ const ANSWER = 900;
 const ONE = 10;
 const ALL = 60;
 // Seconds that filling a context may take, as estimated from prefill.
-const FILL = 150;
+const FILL = 300;
 // Milliseconds of a token above which an engine is measured without more ado, and its tokens of a prefill.
 const SLOW = 5000;
 const SLOW_PROMPT = 8;
@@ -161,7 +161,8 @@ async function sha256(file) {
   return hash.digest("hex");
 }
 
-async function session(settings, say) {
+// All measurements. `keep` is given what there is after each part, so that an interrupted session is not lost.
+async function session(settings, say, keep) {
   const chosen = choose(rows(settings), settings.only);
   const engines = chosen.map((row) => new Engine(row));
   const machine = {
@@ -176,6 +177,18 @@ async function session(settings, say) {
   say(`machine   ${machine.cpu}, ${machine.cores} cores, load average ${machine.load_before.join(" ")}`);
   const began = Date.now();
   const running = () => engines.filter((engine) => !engine.skip);
+  const { rounds, prompt, generate, depths, concurrency } = settings;
+  const soFar = async () => {
+    machine.load_after = await load();
+    return {
+      when: new Date(began).toISOString(),
+      seconds: (Date.now() - began) / 1000,
+      model,
+      machine,
+      settings: { rounds, prompt, generate, depths, concurrency },
+      rows: engines.filter((engine) => engine.skip || engine.agreement).map((engine) => engine.result()),
+    };
+  };
   try {
     for (const engine of engines) {
       const at = Date.now();
@@ -191,28 +204,23 @@ async function session(settings, say) {
         say(`${engine.row.name.padEnd(18)} skipped: ${error.message}`);
       }
     }
-    for (let round = 0; round < settings.rounds; round++) {
+    for (let round = 0; round < rounds; round++) {
       for (const engine of running()) {
         await engine.measure("decode", { kind: "decode", tokens: engine.generate, salt: 10 + round });
         await engine.measure("prefill", { kind: "prefill", tokens: engine.prompt, salt: 20 + round });
       }
-      say(`round ${round + 1} of ${settings.rounds}, ${((Date.now() - began) / 1000).toFixed(0)} s`);
+      say(`round ${round + 1} of ${rounds}, ${((Date.now() - began) / 1000).toFixed(0)} s`);
+      await keep(await soFar());
     }
-    for (const depth of settings.depths) await deep(depth, running(), settings, say);
-    for (const sequences of settings.concurrency) await together(sequences, running(), settings, say);
+    for (const sequences of concurrency) await together(sequences, running(), settings, say);
+    await keep(await soFar());
+    for (const depth of depths) {
+      await deep(depth, running(), settings, say);
+      await keep(await soFar());
+    }
   } finally {
     for (const engine of engines) engine.child?.close();
   }
-  machine.load_after = await load();
-  const { rounds, prompt, generate, depths, concurrency } = settings;
-  return {
-    when: new Date(began).toISOString(),
-    seconds: (Date.now() - began) / 1000,
-    model,
-    machine,
-    settings: { rounds, prompt, generate, depths, concurrency },
-    rows: engines.map((engine) => engine.result()),
-  };
 }
 
 // What an engine's greedy tokens were, in words.
@@ -259,13 +267,15 @@ async function main() {
   }
   for (const name of ["model", "fireside", "out"]) if (!settings[name]) throw new Error(`--${name} is missing`);
   choose(rows(settings), settings.only);
-  const report = await session(settings, (line) => console.log(line));
   await mkdir(settings.out, { recursive: true });
-  const table = markdown(report);
-  await writeFile(path.join(settings.out, "bench.json"), `${JSON.stringify(report, null, 2)}\n`);
-  await writeFile(path.join(settings.out, "bench.md"), table);
-  await writeFile(path.join(settings.out, "bench.svg"), chart(report));
-  console.log(`\n${table}\nwritten: bench.json, bench.md and bench.svg in ${settings.out}`);
+  let report;
+  await session(settings, (line) => console.log(line), async (seen) => {
+    report = seen;
+    await writeFile(path.join(settings.out, "bench.json"), `${JSON.stringify(report, null, 2)}\n`);
+    await writeFile(path.join(settings.out, "bench.md"), markdown(report));
+    await writeFile(path.join(settings.out, "bench.svg"), chart(report));
+  });
+  console.log(`\n${markdown(report)}\nwritten: bench.json, bench.md and bench.svg in ${settings.out}`);
   if (!report.rows.some((row) => row.decode)) process.exitCode = 1;
 }
 

@@ -23,7 +23,7 @@ export async function open(device) {
   const file = await (await fetch("/model.gguf")).blob();
   await wllama.loadModel([file], { n_threads: 1, n_gpu_layers: webgpu ? 999 : 0, n_ctx: 5120, n_batch: 512 });
   const load_seconds = (performance.now() - begin) / 1000;
-  const greedy = { temperature: 0, top_k: 1, ignore_eos: true, cache_prompt: false };
+  const greedy = { temperature: 0, top_k: 1, ignore_eos: true };
 
   // Calls `first` at the first piece of text, and gives all of it, with the prompt's length by llama.cpp's count.
   async function stream(prompt, max_tokens, first) {
