@@ -53,7 +53,7 @@ if [ -z "${FIRESIDE_TEST_GGUF:-}" ]; then
   FIRESIDE_TEST_GGUF=$("$fireside" fetch smollm2 2>"$out/fetch.log") || echo "no model: $(tail -n 1 "$out/fetch.log")"
   export FIRESIDE_TEST_GGUF
 fi
-step parity cargo test --workspace --test smollm2 --test counters --test synthetic
+step parity cargo test --workspace --no-fail-fast --test smollm2 --test counters --test synthetic
 
 # shellcheck disable=SC2086
 step compare cargo xtask bench --out "$out/compare" --only $rows $options

@@ -26,7 +26,7 @@ export async function open(device) {
   const greedy = { temperature: 0, top_k: 1, ignore_eos: true };
 
   // Calls `first` at the first piece of text, and gives all of it, with the prompt's length by llama.cpp's count.
-  async function stream(prompt, max_tokens, first) {
+  async function stream(prompt, max_tokens, first, cache_prompt = true) {
     let text = "";
     let started;
     let counted;
@@ -35,7 +35,7 @@ export async function open(device) {
       text += chunk.choices[0]?.text ?? "";
       counted = chunk.timings?.prompt_n ?? counted;
     };
-    await wllama.createCompletion({ prompt, max_tokens, stream: true, onData, ...greedy });
+    await wllama.createCompletion({ prompt, max_tokens, stream: true, onData, cache_prompt, ...greedy });
     return { text, counted, before: await started };
   }
 
@@ -52,7 +52,7 @@ export async function open(device) {
       },
       async prefill({ tokens, salt = 0 }) {
         const before = await mark();
-        const { counted } = await stream(words(tokens, salt), 1, () => null);
+        const { counted } = await stream(words(tokens, salt), 1, () => null, false);
         return { tokens: counted ?? tokens, ...between(before, await mark()) };
       },
       async decode({ tokens, depth = 0, sequences = 1, salt = 0 }) {
