@@ -23,11 +23,13 @@ import { agreement, PROMPT } from "./workload.mjs";
 // How long an engine may take to load and for one answer.
 const LOAD = 300;
 const ANSWER = 900;
-// Seconds that a measurement should take at most, and after which an engine gets no more of one kind.
+// Seconds that a decode and a prefill should take at most, and after which an engine gets no more of a kind. A
+// prefill has more: its cost hangs on its length.
 const ONE = 10;
+const ONE_PREFILL = 30;
 const ALL = 60;
 // Seconds that filling a context may take, as estimated from prefill.
-const FILL = 300;
+const FILL = 180;
 // Milliseconds of a token above which an engine is measured without more ado, and its tokens of a prefill.
 const SLOW = 5000;
 const SLOW_PROMPT = 8;
@@ -110,7 +112,7 @@ class Engine {
     await this.child.ask({ kind: "prefill", tokens: few, salt: 2 }, ANSWER);
     const probe = await this.child.ask({ kind: "prefill", tokens: few, salt: 3 }, ANSWER);
     this.prefillMs = probe.wall_ms / probe.tokens;
-    this.prompt = sized(this.prefillMs, ONE, settings.prompt);
+    this.prompt = sized(this.prefillMs, ONE_PREFILL, settings.prompt);
     if (this.prompt > few) await this.child.ask({ kind: "prefill", tokens: this.prompt, salt: 4 }, ANSWER);
   }
 
