@@ -28,7 +28,7 @@ const ANSWER = 900;
 const ONE = 10;
 const ONE_PREFILL = 30;
 const ALL = 60;
-// Seconds that filling a context may take, as estimated from prefill.
+// Seconds of the processor that filling a context may take, as estimated from prefill.
 const FILL = 180;
 // Milliseconds of a token above which an engine is measured without more ado, and its tokens of a prefill.
 const SLOW = 5000;
@@ -111,8 +111,8 @@ class Engine {
     const few = Math.min(settings.prompt, this.generate);
     await this.child.ask({ kind: "prefill", tokens: few, salt: 2 }, ANSWER);
     const probe = await this.child.ask({ kind: "prefill", tokens: few, salt: 3 }, ANSWER);
-    this.prefillMs = probe.wall_ms / probe.tokens;
-    this.prompt = sized(this.prefillMs, ONE_PREFILL, settings.prompt);
+    this.prefillMs = (probe.cpu_ms ?? probe.wall_ms) / probe.tokens;
+    this.prompt = sized(probe.wall_ms / probe.tokens, ONE_PREFILL, settings.prompt);
     if (this.prompt > few) await this.child.ask({ kind: "prefill", tokens: this.prompt, salt: 4 }, ANSWER);
   }
 
@@ -123,7 +123,7 @@ class Engine {
       const sample = await this.child.ask(request, ANSWER);
       this.samples.set(key, [...(this.samples.get(key) ?? []), sample]);
       this.spent.set(key, (this.spent.get(key) ?? 0) + sample.wall_ms);
-      if (key === "prefill") this.prefillMs = Math.min(this.prefillMs, sample.wall_ms / sample.tokens);
+      if (key === "prefill") this.prefillMs = Math.min(this.prefillMs, (sample.cpu_ms ?? sample.wall_ms) / sample.tokens);
     } catch (error) {
       this.left.push(`${key}: ${error.message}`);
       this.spent.set(key, Infinity);
