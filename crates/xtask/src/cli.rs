@@ -1,6 +1,7 @@
 //! The command line: what was asked, as data.
 
 use anyhow::{Result, bail};
+use xtask::synth::Synthetic;
 
 /// The text of `cargo xtask help`.
 pub(crate) const HELP: &str = "\
@@ -13,6 +14,19 @@ usage: cargo xtask COMMAND
        --skip STEP...           leave these steps out
        --list                   print the steps
   tidy                        check the rules on files that no compiler checks
+  bench                       measure Fireside and its peers in one session, in turns
+       --out FOLDER             where bench.json, bench.md and bench.svg go (bench in the build folder)
+       --only ROW...            these engines only
+       --list                   print the engines, and what is missing for some
+       --quick                  one short round
+       --rounds N, --prompt N, --generate N, --depths N,N, --concurrency N,N
+                                rounds (3), tokens of a prefill (128) and of a decode (16), tokens in the
+                                context (100,1000,4000), sequences at once (1,2,4,8,16)
+  synth OUT.gguf              write a llama of random weights, for speed at sizes that nobody has to fetch
+       --size NAME              tiny, 1b, 3b or 8b (3b): the shapes of Llama 3
+       --type TYPE              q4_0, q4_1, q8_0 or f16 (q4_1)
+       --layers N, --hidden N, --heads N, --kv-heads N, --feed-forward N, --vocab N, --context N
+                                instead of what the size says
   web                         build the browser module and its JavaScript side
        --out FOLDER             where the files go (web/src/wasm)
   web serve                   build the demo page and serve it on 127.0.0.1
@@ -24,7 +38,8 @@ environment:
   CARGO_TARGET_DIR      where builds go (~/.cache/fireside/target)
   FIRESIDE_NO_INSTALL   set to 1, nothing is ever installed on the system
   FIRESIDE_CHROMIUM     the browser of the browser tests
-  FIRESIDE_TEST_GGUF    the model file of the tests, instead of the default one
+  FIRESIDE_TEST_GGUF    the model file of tests and benchmarks, instead of the default one
+  FIRESIDE_BENCH_PYTHON a python with torch and transformers, for their row of the benchmark
 ";
 
 /// The prompt of the demo where none is given.
@@ -39,6 +54,10 @@ pub(crate) enum Command {
     Demo(DemoOptions),
     /// Run the checks.
     Test(TestOptions),
+    /// Measure us and the peers.
+    Bench(BenchOptions),
+    /// Write a model of random weights.
+    Synth(SynthOptions),
     /// Check the files.
     Tidy,
     /// Build the browser module.
@@ -65,6 +84,28 @@ pub(crate) struct TestOptions {
     pub(crate) skip: Vec<String>,
     /// Print the steps and stop.
     pub(crate) list: bool,
+}
+
+/// Options of `bench`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct BenchOptions {
+    /// The folder of the report; one of the build folder where none is named.
+    pub(crate) out: Option<String>,
+    /// The engines; empty means all.
+    pub(crate) only: Vec<String>,
+    /// Print the engines and stop.
+    pub(crate) list: bool,
+    /// Handed on as they are, name and value.
+    pub(crate) handed_on: Vec<String>,
+}
+
+/// Options of `synth`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct SynthOptions {
+    /// The file to write.
+    pub(crate) out: String,
+    /// What it holds.
+    pub(crate) model: Synthetic,
 }
 
 /// Options of `web`.
@@ -100,8 +141,10 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Command> {
     match command.as_str() {
         "help" | "--help" | "-h" => Ok(Command::Help),
         "demo" => Ok(Command::Demo(demo(rest))),
-        "test" | "tidy" | "web" if wants_help => Ok(Command::Help),
+        "test" | "tidy" | "web" | "bench" | "synth" if wants_help => Ok(Command::Help),
         "test" => Ok(Command::Test(test(rest)?)),
+        "bench" => Ok(Command::Bench(bench(rest)?)),
+        "synth" => Ok(Command::Synth(synth(rest)?)),
         "tidy" if rest.is_empty() => Ok(Command::Tidy),
         "tidy" => bail!("`tidy` takes no options, got `{}`", rest.join(" ")),
         "web" => match rest.split_first() {
@@ -109,7 +152,7 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Command> {
             _ => Ok(Command::Web(web(rest)?)),
         },
         other => bail!(
-            "no command `{other}`: there are demo, test, tidy and web, see `cargo xtask help`"
+            "no command `{other}`: there are demo, test, bench, synth, tidy and web, see `cargo xtask help`"
         ),
     }
 }
@@ -155,6 +198,78 @@ fn test(rest: &[String]) -> Result<TestOptions> {
         }
     }
     Ok(options)
+}
+
+fn bench(rest: &[String]) -> Result<BenchOptions> {
+    let mut options = BenchOptions::default();
+    let mut names = false;
+    let mut arguments = rest.iter();
+    while let Some(argument) = arguments.next() {
+        let (name, value) = match argument.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
+            _ => (argument.as_str(), None),
+        };
+        match name {
+            "--list" if value.is_none() => options.list = true,
+            "--quick" if value.is_none() => options.handed_on.push(name.to_owned()),
+            "--only" => options.only.extend(value),
+            "--out" | "--rounds" | "--prompt" | "--generate" | "--depths" | "--concurrency" => {
+                let Some(value) = value.or_else(|| arguments.next().cloned()) else {
+                    bail!("`{name}` needs a value");
+                };
+                if name == "--out" {
+                    options.out = Some(value);
+                } else {
+                    options.handed_on.extend([name.to_owned(), value]);
+                }
+            }
+            row if names && !row.starts_with('-') => options.only.push(row.to_owned()),
+            other => bail!(
+                "no option `{other}` of `bench`: there are --out, --only, --list, --quick, --rounds, \
+                 --prompt, --generate, --depths and --concurrency"
+            ),
+        }
+        names = name == "--only" || (names && !name.starts_with('-'));
+    }
+    Ok(options)
+}
+
+fn synth(rest: &[String]) -> Result<SynthOptions> {
+    let mut out = None;
+    let mut size = "3b".to_owned();
+    let mut given: Vec<(String, String)> = Vec::new();
+    let mut arguments = rest.iter();
+    while let Some(argument) = arguments.next() {
+        if !argument.starts_with('-') {
+            if let Some(first) = out.replace(argument.clone()) {
+                bail!("two files to write, `{first}` and `{argument}`: name one");
+            }
+            continue;
+        }
+        let (name, value) = match argument.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (argument.as_str(), None),
+        };
+        let Some(value) = value.or_else(|| arguments.next().cloned()) else {
+            bail!("`{name}` needs a value");
+        };
+        if name == "--size" {
+            size = value;
+        } else {
+            given.push((name.to_owned(), value));
+        }
+    }
+    let Some(out) = out else {
+        bail!("`synth` needs the file to write: `cargo xtask synth OUT.gguf --size 3b`");
+    };
+    let Some(mut model) = Synthetic::named(&size) else {
+        bail!("--size is `{size}`; expected tiny, 1b, 3b or 8b");
+    };
+    for (name, value) in &given {
+        model.set(name.trim_start_matches('-'), value)?;
+    }
+    model.check()?;
+    Ok(SynthOptions { out, model })
 }
 
 fn web(rest: &[String]) -> Result<WebOptions> {
@@ -281,8 +396,50 @@ mod tests {
     }
 
     #[test]
+    fn engines_follow_only_and_numbers_are_handed_on() {
+        let of = |line| match parse(&words(line)) {
+            Ok(Command::Bench(options)) => Ok(options),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        };
+        let options = of("bench --only fireside-gpu llama-vulkan --rounds 5 --out=there").unwrap();
+        assert_eq!(options.only, ["fireside-gpu", "llama-vulkan"]);
+        assert_eq!(options.handed_on, ["--rounds", "5"]);
+        assert_eq!(options.out.as_deref(), Some("there"));
+        assert!(of("bench --quick --list").unwrap().list);
+        assert!(of("bench fireside-gpu").unwrap_err().contains("--only"));
+        assert!(of("bench --rounds").unwrap_err().contains("needs a value"));
+    }
+
+    #[test]
+    fn a_synthetic_model_has_a_size_and_exceptions_from_it() {
+        let of = |line| match parse(&words(line)) {
+            Ok(Command::Synth(options)) => Ok(options),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        };
+        let options = of("synth there.gguf --size 8b --layers 2 --type=q8_0").unwrap();
+        assert_eq!(options.out, "there.gguf");
+        assert_eq!(options.model.layers, 2);
+        assert_eq!(options.model.hidden, 4096);
+        for (wrong, says) in [
+            ("synth", "the file to write"),
+            ("synth a.gguf --size 9b", "expected tiny, 1b, 3b or 8b"),
+            ("synth a.gguf --layers many", "layers is `many`"),
+            ("synth a.gguf --colour red", "no option `--colour`"),
+            ("synth a.gguf --hidden 100", "blocks of 32"),
+        ] {
+            let error = of(wrong).unwrap_err();
+            assert!(error.contains(says), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
     fn an_unknown_command_names_the_known_ones() {
         let error = parse(&words("tset")).unwrap_err().to_string();
-        assert!(error.contains("demo, test, tidy and web"), "{error}");
+        assert!(
+            error.contains("demo, test, bench, synth, tidy and web"),
+            "{error}"
+        );
     }
 }

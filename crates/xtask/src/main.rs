@@ -1,8 +1,10 @@
 //! `cargo xtask`: every chore of the workspace behind one command.
 
+mod bench;
 mod cargo;
 mod cli;
 mod demo;
+mod models;
 mod npm;
 mod packages;
 mod process;
@@ -53,6 +55,8 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         Command::Help => Ok(ExitCode::SUCCESS),
         Command::Demo(options) => demo::run(&project, &options),
         Command::Test(options) => test::run(&project, &options),
+        Command::Bench(options) => bench::run(&project, &options),
+        Command::Synth(options) => bench::synth(&options),
         Command::Tidy => tidy::command(&project),
         Command::Web(options) => web::command(&project, &options),
         Command::Serve(options) => serve::command(&project, &options),

@@ -3,8 +3,9 @@
 //!
 //! pp N runs N synthetic tokens from an empty context in steps of up to 512; tg N runs N decodes of
 //! one synthetic token each from an empty context and waits for every result; tg N x S does so for S
-//! sequences at once, one token of each in a step. Tokenization is part of none; selecting the next
-//! token on the device is.
+//! sequences at once, one token of each in a step; tg N @ dD has D tokens in each sequence's context
+//! before, which no time is counted for. Tokenization is part of none; selecting the next token on the
+//! device is.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use cpu_time::ProcessTime;
 use fireside_model::device::{ComputeDevice, DeviceChoice};
 use fireside_model::path::OpenModel;
 use fireside_model::step::{Chunk, RowSelection, Step};
-use fireside_model::{BLOCK, Counters, KvDtype, LoadedModel, Quantize};
+use fireside_model::{BLOCK, Counters, KvCache, KvDtype, LoadedModel, Quantize};
 use serde_json::{Value, json};
 
 use super::BenchArgs;
@@ -24,11 +25,13 @@ use super::output::{human_bytes, notice};
 const STEP_TOKENS: usize = 512;
 
 /// One kind of measurement, repeated.
-struct Series {
+pub(super) struct Series {
     /// Tokens of each sequence.
     tokens: usize,
     /// Sequences that run together.
     sequences: usize,
+    /// Tokens in the context of each before.
+    depth: usize,
     wall: Vec<Duration>,
     cpu: Vec<Duration>,
     counters: Counters,
@@ -53,7 +56,7 @@ pub(super) fn run(
     if let Some(quantize) = quantize {
         mix += &format!("; floats loaded as {}", quantize.name());
     }
-    let longest = args.prompt.max(args.generate).max(1);
+    let longest = args.prompt.max(args.depth + args.generate).max(1);
     let most_sequences = args.sequences.iter().copied().max().map_or(1, usize::from);
     let most = args
         .model
@@ -61,36 +64,38 @@ pub(super) fn run(
         .unwrap_or(open.description.config.context);
     anyhow::ensure!(
         longest <= most && most <= open.description.config.context,
-        "{longest} tokens do not fit a context of {most}, the model has {}: use smaller -p and -n",
+        "{longest} tokens do not fit a context of {most}, the model has {}: use smaller -p, -n and --depth",
         open.description.config.context
     );
     // The cache is as large as the tests need, or as asked for.
-    let together = args.generate.next_multiple_of(BLOCK) * most_sequences;
+    let together = (args.depth + args.generate).next_multiple_of(BLOCK) * most_sequences;
     let positions = args.model.context.unwrap_or(longest).max(together);
     let loaded = open.load(device, &mut |_, _| {})?;
     let load = started.elapsed();
     let mut bench = Bench::new(loaded, positions, kv)?;
     let first = started.elapsed();
-    bench.decode(1, 1)?;
+    bench.decode(0, 1, 1)?;
     let to_first_token = load + (started.elapsed() - first);
 
     // One warm-up of each kind, so that every shader is compiled.
     bench.prefill(args.prompt)?;
     for sequences in &args.sequences {
-        bench.decode(2.min(args.generate), usize::from(*sequences))?;
+        bench.fill(args.depth, usize::from(*sequences))?;
+        bench.decode(args.depth, 2.min(args.generate), usize::from(*sequences))?;
     }
     let warm = Counters::now();
-    let mut prefill = Series::new(args.prompt, 1);
+    let mut prefill = Series::new(args.prompt, 1, 0);
     let mut decodes: Vec<Series> = args
         .sequences
         .iter()
-        .map(|sequences| Series::new(args.generate, usize::from(*sequences)))
+        .map(|sequences| Series::new(args.generate, usize::from(*sequences), args.depth))
         .collect();
     for _ in 0..args.repetitions.max(1) {
         bench.measure(&mut prefill, |b| b.prefill(args.prompt))?;
         for decode in &mut decodes {
             let sequences = decode.sequences;
-            bench.measure(decode, |b| b.decode(args.generate, sequences))?;
+            bench.fill(args.depth, sequences)?;
+            bench.measure(decode, |b| b.decode(args.depth, args.generate, sequences))?;
         }
     }
     let compiled = Counters::now().since(warm).pipelines;
@@ -113,15 +118,33 @@ pub(super) fn run(
     Ok(())
 }
 
-struct Bench {
-    loaded: LoadedModel,
-    cache: fireside_model::KvCache,
+/// A model with a cache, and what synthetic sequences have in it.
+pub(super) struct Bench {
+    pub(super) loaded: LoadedModel,
+    cache: KvCache,
+    /// How many sequences share the cache, and how far each is filled. What stands at a position depends on
+    /// nothing else, so that tests of as many sequences may run over it again.
+    filled: (usize, usize),
 }
 
 impl Bench {
-    fn new(loaded: LoadedModel, positions: usize, kv: KvDtype) -> Result<Self> {
+    pub(super) fn new(loaded: LoadedModel, positions: usize, kv: KvDtype) -> Result<Self> {
         let cache = loaded.model.cache(positions.div_ceil(BLOCK), kv)?;
-        Ok(Self { loaded, cache })
+        Ok(Self {
+            loaded,
+            cache,
+            filled: (0, 0),
+        })
+    }
+
+    /// Makes room for so many sequences of so many positions.
+    pub(super) fn reserve(&mut self, positions: usize, sequences: usize) -> Result<()> {
+        let blocks = positions.div_ceil(BLOCK) * sequences;
+        if blocks > self.cache.blocks() {
+            self.cache = self.loaded.model.cache(blocks, self.cache.dtype())?;
+            self.filled = (0, 0);
+        }
+        Ok(())
     }
 
     /// A synthetic token: ids spread over the vocabulary.
@@ -147,23 +170,61 @@ impl Bench {
         }
     }
 
-    fn step(&mut self, chunks: Vec<Chunk>) -> Result<()> {
+    fn step(&mut self, chunks: Vec<Chunk>) -> Result<Vec<u32>> {
         let step = Step { chunks };
         let selected = pollster::block_on(self.loaded.model.step(&mut self.cache, &step))?;
         anyhow::ensure!(
             selected.iter().all(|row| row.selection.broken == 0),
             "the model gave NaN logits on this device"
         );
+        Ok(selected.iter().map(|row| row.selection.token).collect())
+    }
+
+    /// The greedy continuation of a prompt.
+    pub(super) fn greedy(&mut self, prompt: &[u32], tokens: usize) -> Result<Vec<u32>> {
+        self.reserve(prompt.len() + tokens, 1)?;
+        self.filled = (0, 0);
+        let mut next = prompt.to_vec();
+        let mut start = 0;
+        let mut all = Vec::new();
+        while all.len() < tokens {
+            let count = next.len();
+            let mut chunk = self.chunk([0, 1], start, count, true);
+            chunk.tokens = next;
+            start += count;
+            next = self.step(vec![chunk])?;
+            all.extend(&next);
+        }
+        Ok(all)
+    }
+
+    /// Runs the tokens before `depth` of each sequence that are not in the cache yet.
+    pub(super) fn fill(&mut self, depth: usize, sequences: usize) -> Result<()> {
+        if self.filled.0 != sequences {
+            self.filled = (sequences, 0);
+        }
+        let from = self.filled.1;
+        for sequence in 0..sequences {
+            self.run([sequence, sequences], from, depth)?;
+        }
+        self.filled.1 = from.max(depth);
         Ok(())
     }
 
-    fn prefill(&mut self, tokens: usize) -> Result<usize> {
-        let mut start = 0;
+    pub(super) fn prefill(&mut self, tokens: usize) -> Result<usize> {
+        if self.filled.0 != 1 {
+            self.filled = (1, 0);
+        }
+        self.run([0, 1], 0, tokens)
+    }
+
+    /// Runs a sequence's tokens in steps, and gives their number.
+    fn run(&mut self, sequence: [usize; 2], mut start: usize, tokens: usize) -> Result<usize> {
         let mut steps = 0;
         while start < tokens {
             let count = STEP_TOKENS.min(tokens - start);
             self.step(vec![self.chunk(
-                [0, 1],
+                sequence,
                 start,
                 count,
                 start + count == tokens,
@@ -174,15 +235,23 @@ impl Bench {
         Ok(steps)
     }
 
-    fn decode(&mut self, tokens: usize, sequences: usize) -> Result<usize> {
-        for position in 0..tokens {
+    pub(super) fn decode(
+        &mut self,
+        depth: usize,
+        tokens: usize,
+        sequences: usize,
+    ) -> Result<usize> {
+        if self.filled.0 != sequences {
+            self.filled = (sequences, 0);
+        }
+        for position in depth..depth + tokens {
             let chunk = |sequence| self.chunk([sequence, sequences], position, 1, true);
             self.step((0..sequences).map(chunk).collect())?;
         }
         Ok(tokens)
     }
 
-    fn measure(
+    pub(super) fn measure(
         &mut self,
         series: &mut Series,
         run: impl Fn(&mut Self) -> Result<usize>,
@@ -199,15 +268,34 @@ impl Bench {
 }
 
 impl Series {
-    fn new(tokens: usize, sequences: usize) -> Self {
+    pub(super) fn new(tokens: usize, sequences: usize, depth: usize) -> Self {
         Self {
             tokens,
             sequences,
+            depth,
             wall: Vec::new(),
             cpu: Vec::new(),
             counters: Counters::default(),
             steps: 0,
         }
+    }
+
+    /// The last measurement as a whole, with the shaders that were compiled during it.
+    pub(super) fn totals(&self, late: u64) -> Value {
+        let milliseconds = |times: &[Duration]| times.last().map(|time| time.as_secs_f64() * 1e3);
+        json!({
+            "tokens": self.tokens * self.sequences,
+            "wall_ms": milliseconds(&self.wall),
+            "cpu_ms": milliseconds(&self.cpu),
+            "counters": {
+                "steps": self.steps,
+                "dispatches": self.counters.dispatches,
+                "submits": self.counters.submits,
+                "bytes_read": self.counters.read,
+                "bytes_uploaded": self.counters.uploaded,
+                "pipelines_late": late,
+            },
+        })
     }
 
     fn json(&self) -> Value {
@@ -219,6 +307,7 @@ impl Series {
         json!({
             "tokens": self.tokens,
             "sequences": self.sequences,
+            "depth": self.depth,
             "repetitions": self.wall.len(),
             "tokens_per_second": 1e3 / wall,
             "wall_ms_per_token": { "median": wall, "min": wall_low, "max": wall_high },
@@ -244,7 +333,7 @@ fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
 }
 
 /// The types of the tensors by bytes, the largest share first: `Q4_1 69%, Q8_0 31%`.
-fn quantization(open: &OpenModel) -> String {
+pub(super) fn quantization(open: &OpenModel) -> String {
     use fireside_formats::TensorSource;
     let mut bytes: Vec<(String, u64)> = Vec::new();
     for tensor in open.weights.tensors() {
@@ -275,10 +364,7 @@ fn report(
     compiled: u64,
 ) -> Value {
     let model = &bench.loaded.model;
-    let adapter = model.device().adapter().map_or_else(
-        || json!({ "name": "cpu", "type": "cpu", "software": true, "driver": "fireside", "backend": "flex" }),
-        |a| json!({ "name": a.name, "type": a.kind, "software": a.software, "driver": a.driver, "backend": a.backend, "f16": a.f16 }),
-    );
+    let adapter = adapter(model.device());
     let mut report = json!({
         "model": path.file_name().map(|n| n.to_string_lossy().into_owned()),
         "sha256": hash,
@@ -309,6 +395,14 @@ fn report(
         report["decodes"] = decodes.into();
     }
     report
+}
+
+/// What is told of a device.
+pub(super) fn adapter(device: &ComputeDevice) -> Value {
+    device.adapter().map_or_else(
+        || json!({ "name": "cpu", "type": "cpu", "software": true, "driver": "fireside", "backend": "flex" }),
+        |a| json!({ "name": a.name, "type": a.kind, "software": a.software, "driver": a.driver, "backend": a.backend, "f16": a.f16 }),
+    )
 }
 
 fn peak_memory() -> Option<u64> {
@@ -347,7 +441,7 @@ fn table(report: &Value) {
     }
     println!();
     println!(
-        "{:<10} {:>9} {:>12} {:>21} {:>10} {:>7} {:>9}",
+        "{:<16} {:>9} {:>12} {:>21} {:>10} {:>7} {:>9}",
         "test", "tok/s", "cpu-ms/token", "(min .. max)", "dispatches", "submits", "readback"
     );
     let decodes = report["decodes"].as_array().map_or(0, Vec::len);
@@ -361,9 +455,13 @@ fn table(report: &Value) {
             1.0 => String::new(),
             many => format!(" x{many}"),
         };
+        let depth = match get("depth") {
+            0.0 => String::new(),
+            depth => format!(" @ d{depth:.0}"),
+        };
         println!(
-            "{:<10} {:>9.1} {:>12.1} {:>21} {:>10.1} {:>7.1} {:>7.0} B",
-            format!("{label}{tokens:.0}{together}"),
+            "{:<16} {:>9.1} {:>12.1} {:>21} {:>10.1} {:>7.1} {:>7.0} B",
+            format!("{label}{tokens:.0}{together}{depth}"),
             get("tokens_per_second"),
             get("cpu_ms_per_token/median"),
             format!(

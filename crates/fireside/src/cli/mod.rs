@@ -2,6 +2,7 @@
 
 mod adapters;
 mod bench;
+mod bench_requests;
 mod bench_serve;
 mod chat;
 mod embed;
@@ -342,6 +343,9 @@ struct BenchArgs {
     /// Tokens of the decode test.
     #[arg(short = 'n', long, default_value_t = 128)]
     generate: usize,
+    /// Tokens in the context of each sequence before the decode tests.
+    #[arg(long, value_name = "TOKENS", default_value_t = 0)]
+    depth: usize,
     /// Sequences that decode together: a decode test for each number, as in 1,4,16.
     #[arg(short, long, value_name = "COUNTS", value_delimiter = ',', default_value = "1",
         value_parser = clap::value_parser!(u16).range(1..=512))]
@@ -352,6 +356,10 @@ struct BenchArgs {
     /// `table` for people, `json` for programs.
     #[arg(long, value_enum, default_value = "table")]
     format: BenchFormat,
+    /// Measure what standard input asks for, a JSON object a line, with one of standard output each: for
+    /// programs that measure several engines in turns.
+    #[arg(long, hide = true)]
+    on_request: bool,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -402,6 +410,11 @@ fn run(command: Command) -> Result<()> {
         Command::Bench(args) => {
             let options = Options::from_env();
             let path = local(&args.model.model, &options)?;
+            if args.on_request {
+                let kv = args.model.kv_cache_dtype.into();
+                let quantize = args.model.quantize.map(Quantize::from);
+                return bench_requests::run(&path, args.model.device, kv, quantize);
+            }
             let hash = bench::digest(&path, &options)?;
             bench::run(
                 &path,

@@ -46,14 +46,16 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<Outcome> {
     let shaders = wasm::target_folder(run.project).join("shaders");
     write_shaders(&shaders)?;
     let tests = run.project.root.join("tests/browser");
-    let mut harness = child(run.project, "node");
-    harness
-        .current_dir(&tests)
-        .args(["--test", "--test-reporter=dot", "harness.test.mjs"]);
-    let status = quiet(run.ui, "browser", &mut harness, &log, true)?;
-    if !status.success() {
-        let reason = format!("the harness's own tests: {}", describe(status));
-        return Ok(Outcome::failed(reason, Some(log)));
+    for (folder, file) in [("browser", "harness.test.mjs"), ("bench", "bench.test.mjs")] {
+        let mut harness = child(run.project, "node");
+        harness
+            .current_dir(run.project.root.join("tests").join(folder))
+            .args(["--test", "--test-reporter=dot", file]);
+        let status = quiet(run.ui, "browser", &mut harness, &log, true)?;
+        if !status.success() {
+            let reason = format!("the own tests of tests/{folder}: {}", describe(status));
+            return Ok(Outcome::failed(reason, Some(log)));
+        }
     }
     let mut command = child(run.project, "node");
     command

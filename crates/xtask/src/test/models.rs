@@ -1,13 +1,12 @@
 //! The real models that tests run: those named in the environment, else what `fireside fetch` gets.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
-use crate::cargo::{child, command};
-use crate::process::{describe, quiet};
+use crate::models::resolve;
 
 use super::Run;
 
@@ -70,7 +69,7 @@ pub(super) fn get(run: &mut Run<'_>) -> Result<Vec<String>> {
     fs::write(&log, "")?;
     let mut lacking = Vec::new();
     for model in ALL {
-        match resolve(run, model, &log) {
+        match resolve(run.ui, run.project, model.variable, model.name, &log) {
             Ok(path) => run.models.found.push((model.variable, path)),
             Err(error) if *model == DEFAULT => return Err(error),
             Err(error) => lacking.push(format!("without {}: {error:#}", model.name)),
@@ -89,48 +88,4 @@ pub(super) fn find(run: &mut Run<'_>) -> Option<String> {
         Ok(lacking) => Some(lacking.join("; ")),
         Err(error) => Some(format!("without the default model: {error:#}")),
     }
-}
-
-/// The path of a model: the one named in the environment, else what `fireside fetch` prints.
-fn resolve(run: &Run<'_>, model: &Real, log: &Path) -> Result<PathBuf> {
-    let variable = model.variable;
-    if let Some(named) = std::env::var_os(variable).filter(|value| !value.is_empty()) {
-        let named = PathBuf::from(named);
-        if !named.exists() {
-            bail!("{variable} names {}, which does not exist", named.display());
-        }
-        return Ok(named);
-    }
-    // Where it is built already this takes no time.
-    let status = quiet(run.ui, "model", &mut command(run.project), log, true)?;
-    if !status.success() {
-        bail!(
-            "fireside does not build ({}), see {}",
-            describe(status),
-            log.display()
-        );
-    }
-    let output = child(run.project, run.project.binary("fireside"))
-        .args(["fetch", model.name])
-        .stdin(Stdio::null())
-        .output()
-        .context("fireside cannot be started")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    fs::write(log, said.as_bytes())?;
-    if !output.status.success() {
-        let last = said.lines().rfind(|line| !line.trim().is_empty());
-        bail!(
-            "fireside fetch: {}",
-            last.unwrap_or(&describe(output.status))
-        );
-    }
-    let printed = String::from_utf8_lossy(&output.stdout);
-    let path = PathBuf::from(printed.trim());
-    if !path.exists() {
-        bail!(
-            "fireside fetch printed `{}`, which does not exist",
-            printed.trim()
-        );
-    }
-    Ok(path)
 }

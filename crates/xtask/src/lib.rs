@@ -1,0 +1,3 @@
+//! What tests share with the chores: models of random weights.
+
+pub mod synth;
