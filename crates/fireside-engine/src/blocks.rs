@@ -62,6 +62,11 @@ impl BlockTable {
         self.cached * BLOCK
     }
 
+    /// How many more blocks so many positions need.
+    pub(crate) fn missing(&self, positions: usize) -> usize {
+        blocks_for(positions).saturating_sub(self.blocks.len())
+    }
+
     /// Numbers of the blocks that cover the first `positions` positions.
     pub(crate) fn covering(&self, positions: usize) -> Vec<u32> {
         self.blocks
@@ -211,7 +216,7 @@ impl BlockPool {
     /// Grows a table until it covers `positions`. If too few blocks can be given nothing changes,
     /// and the number of missing blocks is the error.
     pub(crate) fn grow(&mut self, table: &mut BlockTable, positions: usize) -> Result<(), usize> {
-        let wanted = blocks_for(positions).saturating_sub(table.blocks.len());
+        let wanted = table.missing(positions);
         if wanted > self.available() {
             return Err(wanted - self.available());
         }
@@ -223,6 +228,14 @@ impl BlockPool {
             table.blocks.push(block);
         }
         Ok(())
+    }
+
+    /// Takes back the blocks of a table past so many positions; none of them is cached.
+    pub(crate) fn shrink(&mut self, table: &mut BlockTable, positions: usize) {
+        let kept = blocks_for(positions).max(table.cached);
+        for block in table.blocks.drain(kept.min(table.blocks.len())..).rev() {
+            self.give_up(block);
+        }
     }
 
     /// Caches the full blocks of a table. `tokens` are those of the front whose keys and values are

@@ -336,7 +336,9 @@ impl<E: Executor> Engine<E> {
         let mut drafts = Drafts::new();
         let decodes =
             |chunk: &PlannedChunk| chunk.selects && chunk.len == 1 && chunk.scores.is_empty();
+        // Where keys and values depend on the length, a draft would change those before it.
         if self.config.speculate == 0
+            || !self.executor.shares_prefixes()
             || plan.chunks.len() > MOST_SPECULATING
             || !plan.chunks.iter().all(decodes)
         {
@@ -500,10 +502,12 @@ impl<E: Executor> Engine<E> {
             taken += 1;
         }
         self.stats.accepted_tokens += taken as u64;
-        if let Some(generation) = self.generations.get_mut(&id)
-            && !draft.is_empty()
-        {
-            generation.drafted(taken);
+        if draft.is_empty() {
+            return;
+        }
+        self.scheduler.shrink(id);
+        if let Some(generation) = self.generations.get_mut(&id) {
+            generation.drafted(taken, draft.len());
         }
     }
 

@@ -14,6 +14,9 @@ use crate::sample::{Choice, Draw, Outcome, Sampling, Wanted};
 use crate::score::PromptScores;
 use crate::{Error, Request, RequestId};
 
+/// Most adjustments of a draft's rows.
+const DRAFT_ADJUSTMENTS: usize = 4096;
+
 /// The state of a generation besides its tokens.
 #[derive(Debug)]
 pub(crate) struct Generation {
@@ -167,17 +170,19 @@ impl Generation {
 
     /// What may follow `tokens`, up to `most` tokens and as many as may still come after the next one.
     pub(crate) fn draft(&mut self, tokens: &[u32], most: usize) -> Vec<u32> {
-        // Whole rows of logits are too much for what may be thrown away.
-        if self.wanted.logits {
+        // Whole rows of logits are too much for what may be thrown away, and so are long lists of penalties.
+        if self.wanted.logits || self.sampling.beyond(self.wanted.candidates) {
             return Vec::new();
         }
+        let rows = DRAFT_ADJUSTMENTS / self.penalties.len().max(1);
         let left = self.ends.most.saturating_sub(self.generated + 1);
-        self.drafting.draft(tokens, most.min(left))
+        let most = most.min(left).min(rows.saturating_sub(1));
+        self.drafting.draft(tokens, most)
     }
 
-    /// Notes how many tokens of a draft were taken.
-    pub(crate) fn drafted(&mut self, taken: usize) {
-        self.drafting.note(taken);
+    /// Notes how many tokens of a draft were taken, of how many.
+    pub(crate) fn drafted(&mut self, taken: usize, of: usize) {
+        self.drafting.note(taken, of);
     }
 
     /// How many positions of the prompt are to be scored.

@@ -10,13 +10,30 @@ const SHORTEST: usize = 2;
 /// Most steps without a draft after one that failed.
 const MOST_PAUSE: u32 = 32;
 
+/// Tokens of a sequence's first draft, and of each after one that failed.
+const FIRST: usize = 3;
+/// How far back an earlier place is looked for.
+const BACK: usize = 8192;
+
 /// Whether drafts of a sequence have been worth their cost.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Drafting {
+    /// Tokens of the next draft: 3, 7, 15 and so on, so that steps have few sizes, powers of two.
+    reach: usize,
     /// Steps until the next draft.
     pause: u32,
     /// How many steps to pause after a draft of which nothing is taken.
     next_pause: u32,
+}
+
+impl Default for Drafting {
+    fn default() -> Self {
+        Self {
+            reach: FIRST,
+            pause: 0,
+            next_pause: 0,
+        }
+    }
 }
 
 impl Drafting {
@@ -26,12 +43,19 @@ impl Drafting {
             self.pause -= 1;
             return Vec::new();
         }
+        let near = &tokens[tokens.len().saturating_sub(BACK)..];
+        let most = most.min(self.reach);
         // What followed so short before the end goes round.
-        look_up(tokens).iter().copied().cycle().take(most).collect()
+        look_up(near).iter().copied().cycle().take(most).collect()
     }
 
-    /// Notes how many tokens of a draft were taken.
-    pub(crate) fn note(&mut self, taken: usize) {
+    /// Notes how many tokens of a draft were taken, of how many.
+    pub(crate) fn note(&mut self, taken: usize, of: usize) {
+        if taken == of {
+            self.reach = 2 * of + 1;
+        } else if 2 * taken < of {
+            self.reach = (of / 2).max(FIRST);
+        }
         if taken > 0 {
             self.next_pause = 0;
         } else {
@@ -91,13 +115,28 @@ mod tests {
         for step in 0..40 {
             if !drafting.draft(&tokens, 8).is_empty() {
                 tries.push(step);
-                drafting.note(0);
+                drafting.note(0, 3);
             }
         }
         assert_eq!(tries, [0, 2, 5, 10, 19, 36]);
-        drafting.note(1);
+        drafting.note(1, 3);
         while drafting.draft(&tokens, 8).is_empty() {}
-        drafting.note(2);
+        drafting.note(2, 3);
         assert_eq!(drafting.draft(&tokens, 2), [3, 1]);
+    }
+
+    #[test]
+    fn drafts_grow_while_they_are_taken_and_shrink_where_less_than_half_is() {
+        let mut drafting = Drafting::default();
+        let tokens = [1, 2, 3, 1, 2];
+        let mut lengths = Vec::new();
+        for share in [3, 7, 15, 20, 9, 1, 0] {
+            let length = drafting.draft(&tokens, 20).len();
+            lengths.push(length);
+            drafting.note(share.min(length), length);
+        }
+        assert_eq!(lengths, [3, 7, 15, 20, 20, 10, 5]);
+        assert!(drafting.draft(&tokens, 20).is_empty());
+        assert_eq!(drafting.draft(&tokens, 20).len(), 3);
     }
 }

@@ -40,6 +40,11 @@ impl PenaltyState {
         Self { penalties, seen }
     }
 
+    /// Tokens that it may have adjustments for.
+    pub(crate) fn len(&self) -> usize {
+        self.seen.len() + self.penalties.bias.len()
+    }
+
     /// Notes a token of the output.
     pub(crate) fn push(&mut self, token: u32) {
         let Penalties {

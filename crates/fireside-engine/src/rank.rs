@@ -175,7 +175,16 @@ impl Ranker {
             max_tokens: head.ranking.max_tokens,
             ..Embedding::of_encoder()
         };
+        let least = tokenizer.pair_overhead() + 2;
         let embedder = Embedder::new(model, tokenizer.clone(), embedding, context)?;
+        let most = embedder.texts().limits().max_tokens;
+        if most < least {
+            return Err(ModelError::Contradiction {
+                what: format!(
+                    "a pair may have {most} tokens and needs at least {least}; choose a larger context"
+                ),
+            });
+        }
         let texts = RankTexts {
             tokenizer,
             head: Arc::new(head),

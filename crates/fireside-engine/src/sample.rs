@@ -99,7 +99,7 @@ impl Sampling {
     }
 
     /// The filters, where candidates can never prove what they keep, given that many.
-    fn beyond(&self, candidates: usize) -> bool {
+    pub(crate) fn beyond(&self, candidates: usize) -> bool {
         match self {
             Self::Filtered {
                 filters:

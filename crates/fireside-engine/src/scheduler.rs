@@ -124,13 +124,23 @@ impl Scheduler {
         }
     }
 
-    /// Gives a running sequence blocks for so many positions, if there are any that nobody must be sent away for.
+    /// Gives a running sequence blocks for so many positions, if there are any that hold nothing.
     pub(crate) fn reach(&mut self, id: SequenceId, positions: usize) -> bool {
         let Some(sequence) = self.position(id).and_then(|at| self.running.get_mut(at)) else {
             return false;
         };
         let fits = positions <= sequence.most_positions();
-        fits && self.pool.grow(&mut sequence.table, positions).is_ok()
+        let free = self.pool.free();
+        fits && sequence.table.missing(positions) <= free
+            && self.pool.grow(&mut sequence.table, positions).is_ok()
+    }
+
+    /// Takes back the blocks of a running sequence that it has no tokens for.
+    pub(crate) fn shrink(&mut self, id: SequenceId) {
+        if let Some(sequence) = self.position(id).and_then(|at| self.running.get_mut(at)) {
+            let positions = sequence.tokens().len();
+            self.pool.shrink(&mut sequence.table, positions);
+        }
     }
 
     /// A root for sequences whose keys and values depend on more than the tokens.

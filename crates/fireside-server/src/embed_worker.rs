@@ -264,7 +264,9 @@ impl Worker<'_> {
                     self.done
                 );
                 let whole = open.arrived.elapsed();
-                self.shared.metrics.embedded(open.tokens, queued, whole);
+                if states.is_ok() {
+                    self.shared.metrics.embedded(open.tokens, queued, whole);
+                }
                 let permit = open.permit;
                 let embedded = states.map(|pooled| Embedded { pooled, permit });
                 let _ = open.reply.send(embedded.map_err(|error| {

@@ -477,6 +477,8 @@ impl<E: Executor> Worker<'_, E> {
                         open.trace.token(now);
                         match open.last.insert(*choice, now) {
                             None => self.shared.metrics.first_token(now - open.arrived),
+                            // Tokens of one step come at once.
+                            Some(last) if last == now => {}
                             Some(last) => self.shared.metrics.next_token(now - last),
                         }
                     }

@@ -7,35 +7,40 @@ use crate::{Error, MAX_TEXT_BYTES, Tokenizer};
 
 /// A text's tokens before it is joined with another text.
 #[derive(Debug, Clone)]
-pub struct PairPart(Encoding);
+pub struct PairPart {
+    encoding: Encoding,
+    /// Its tokens before it was cut: which of two texts is the longer one is asked of whole ones.
+    whole: usize,
+}
 
 impl PairPart {
     pub(crate) fn new(mut encoding: Encoding) -> Self {
         // What a cut leaves over would be joined too.
         encoding.take_overflowing();
-        Self(encoding)
+        let whole = encoding.get_ids().len();
+        Self { encoding, whole }
     }
 
     pub(crate) fn encoding(self) -> Encoding {
-        self.0
+        self.encoding
     }
 
     /// How many tokens it has.
     pub fn len(&self) -> usize {
-        self.0.get_ids().len()
+        self.encoding.get_ids().len()
     }
 
     /// Whether it has none.
     pub fn is_empty(&self) -> bool {
-        self.0.get_ids().is_empty()
+        self.encoding.get_ids().is_empty()
     }
 
     /// Cuts it at its end, to so many tokens.
     pub fn truncate(&mut self, most: usize) {
         if self.len() > most {
-            self.0
+            self.encoding
                 .truncate(most, 0, tokenizers::TruncationDirection::Right);
-            self.0.take_overflowing();
+            self.encoding.take_overflowing();
         }
     }
 }
@@ -89,7 +94,7 @@ impl Tokenizer {
         };
         let room = most.saturating_sub(self.pair_overhead());
         let (mut first, mut second) = (first.clone(), second);
-        let [first_length, second_length] = longest_first([first.len(), second.len()], room);
+        let [first_length, second_length] = longest_first([first.whole, second.whole], room);
         first.truncate(first_length);
         second.truncate(second_length);
         let joined = backend.join(first.encoding(), second.encoding())?;

@@ -102,6 +102,8 @@ pub(crate) struct Log {
     pub(crate) broken_after: Option<u32>,
     /// Most candidates that the device gives.
     pub(crate) candidates: Option<usize>,
+    /// Keys and values depend on how long a sequence is.
+    pub(crate) length_matters: bool,
     /// Each step is pending this many times.
     pub(crate) pending: usize,
 }
@@ -218,6 +220,10 @@ impl Mock {
 impl Executor for Mock {
     fn limits(&self) -> ExecutorLimits {
         self.limits
+    }
+
+    fn shares_prefixes(&self) -> bool {
+        !self.log.borrow().length_matters
     }
 
     async fn step(&mut self, step: &Step) -> Result<Vec<Selected>, ExecutorError> {

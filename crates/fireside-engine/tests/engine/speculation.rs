@@ -63,7 +63,7 @@ fn text_that_repeats_itself_comes_in_a_fraction_of_the_steps() {
 }
 
 #[test]
-fn nothing_is_drafted_past_the_last_token_the_cache_or_a_busy_engine() {
+fn nothing_is_drafted_past_the_last_token_or_the_cache_nor_where_many_run_or_the_length_matters() {
     let model = refrain(300);
     let limits = ExecutorLimits {
         blocks: 2,
@@ -81,8 +81,14 @@ fn nothing_is_drafted_past_the_last_token_the_cache_or_a_busy_engine() {
     let requests: Vec<Request> = (0..5)
         .map(|_| request(&[1], r#"{"max_new_tokens": 60, "temperature": 0}"#))
         .collect();
-    let (mut engine, _) = engine_with(model, LIMITS, config(8));
+    let (mut engine, _) = engine_with(model.clone(), LIMITS, config(8));
     pollster::block_on(engine.generate(&requests)).unwrap();
+    assert_eq!(engine.stats().drafted_tokens, 0);
+
+    // A draft would change the keys of the token before it.
+    let (mut engine, log) = engine_with(model, LIMITS, config(8));
+    log.borrow_mut().length_matters = true;
+    pollster::block_on(engine.generate(&requests[..1])).unwrap();
     assert_eq!(engine.stats().drafted_tokens, 0);
 }
 

@@ -31,7 +31,10 @@ pub(super) fn run(args: &RerankArgs) -> Result<()> {
     };
     let ranked = pollster::block_on(reranking.rank(&args.query, &texts, params))?;
     let mut out = std::io::stdout().lock();
-    for one in ranked.iter().take(args.top_n.unwrap_or(usize::MAX)) {
+    for one in ranked
+        .iter()
+        .take(args.top_n.filter(|n| *n > 0).unwrap_or(usize::MAX))
+    {
         let text = &texts[one.index];
         match args.format {
             RerankFormat::Json => {
