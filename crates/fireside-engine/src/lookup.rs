@@ -4,9 +4,10 @@
 //! what was drafted. Every row chooses as it would alone (a token depends on the logits, the seed and the number of
 //! its draw), so what is generated does not change, only how many steps it takes.
 
-/// Tokens whose earlier place is looked for: so many at first, then fewer, down to `SHORTEST`.
-const LONGEST: usize = 4;
+/// Fewest tokens whose earlier place says anything.
 const SHORTEST: usize = 2;
+/// Tokens after which a longer match says no more.
+const LONGEST: usize = 64;
 /// Most steps without a draft after one that failed.
 const MOST_PAUSE: u32 = 32;
 
@@ -66,20 +67,25 @@ impl Drafting {
     }
 }
 
-/// What followed the longest end of `tokens` at its last earlier place; nothing where there is none.
+/// What followed the longest end of `tokens` that stood before, at its last earlier place; nothing where there is
+/// none. The longest tells which of many alike places a copy has come to.
 fn look_up(tokens: &[u32]) -> &[u32] {
-    for length in (SHORTEST..=LONGEST).rev() {
-        let Some(from) = tokens.len().checked_sub(length) else {
+    let Some((last, before)) = tokens.split_last() else {
+        return &[];
+    };
+    let mut best = (SHORTEST - 1, tokens.len());
+    for (at, token) in before.iter().enumerate().rev() {
+        if token != last {
             continue;
-        };
-        let end = &tokens[from..];
-        // One that overlaps the end may repeat it.
-        let earlier = tokens[..tokens.len() - 1].windows(length);
-        if let Some(at) = earlier.rev().position(|window| window == end) {
-            return &tokens[tokens.len() - 1 - at..];
+        }
+        let pairs = before[..at].iter().rev().zip(before.iter().rev());
+        let more = pairs.take(LONGEST).take_while(|(own, end)| own == end);
+        let length = 1 + more.count();
+        if length > best.0 {
+            best = (length, at + 1);
         }
     }
-    &[]
+    &tokens[best.1..]
 }
 
 #[cfg(test)]

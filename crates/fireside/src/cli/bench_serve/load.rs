@@ -113,10 +113,16 @@ mod tests {
     #[test]
     fn a_full_server_is_asked_again_only_where_that_is_wanted() {
         for (retries, answered, again) in [(0, 2, 0), (1, 4, 2)] {
-            let count = AtomicUsize::new(0);
-            let server = serve(move |_| match count.fetch_add(1, Ordering::Relaxed) {
-                0 | 1 => Reply::full("0"),
-                _ => Reply::stream(&["a"], Some((1, 1))),
+            // The first two prompts are refused once each, whoever sends them.
+            let refused = Mutex::new(Vec::new());
+            let server = serve(move |request| {
+                let mut refused = refused.lock().unwrap();
+                let prompt = request.prompt().to_owned();
+                if refused.len() < 2 && !refused.contains(&prompt) {
+                    refused.push(prompt);
+                    return Reply::full("0");
+                }
+                Reply::stream(&["a"], Some((1, 1)))
             });
             let client = client(&server);
             let level = run(&client, &mut Prompts::new(1), 2, 4, 1, retries);
