@@ -8,7 +8,7 @@ use fireside_engine::{EmbedEngine, EmbedTokens, Embedder};
 use fireside_model::device::ComputeDevice;
 use fireside_model::path::OpenModel;
 use fireside_model::{Embedding, Pooling};
-use fireside_tests::{fixture, gpu, minilm, skip};
+use fireside_tests::{choices, fixture, minilm};
 use serde::Deserialize;
 
 /// Largest difference of a hidden state, of size 1, in f32.
@@ -27,17 +27,6 @@ struct Expected {
 
 fn expected(path: PathBuf) -> Expected {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
-
-/// The CPU, and the adapter where there is one.
-fn choices(test: &str) -> Vec<DeviceChoice> {
-    let mut all = vec![DeviceChoice::Cpu];
-    if gpu().is_some() {
-        all.push(DeviceChoice::Gpu);
-    } else {
-        skip(test, "no gpu adapter: install mesa-vulkan-drivers");
-    }
-    all
 }
 
 fn load(path: PathBuf, device: DeviceChoice) -> FeatureExtraction {

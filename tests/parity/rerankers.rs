@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fireside::{DeviceChoice, Error, Loading, RankParams, Ranked, Reranking, Task};
 use fireside_model::ranking::ScoreActivation;
-use fireside_tests::{fixture, gpu, skip};
+use fireside_tests::{choices, fixture};
 use serde::Deserialize;
 
 /// Largest difference of a logit, some units large, in f32.
@@ -40,17 +40,6 @@ fn cases(name: &str) -> Vec<Case> {
     let path = fixture("rerankers").join(name).join("expected.json");
     let expected: Expected = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     expected.cases
-}
-
-/// The CPU, and the adapter where there is one.
-fn choices(test: &str) -> Vec<DeviceChoice> {
-    let mut all = vec![DeviceChoice::Cpu];
-    if gpu().is_some() {
-        all.push(DeviceChoice::Gpu);
-    } else {
-        skip(test, "no gpu adapter: install mesa-vulkan-drivers");
-    }
-    all
 }
 
 fn try_load(folder: &Path, device: DeviceChoice) -> Result<Reranking, Error> {

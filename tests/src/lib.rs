@@ -1,6 +1,7 @@
 //! What the cross-crate tests share: devices, fixtures, skips, and running a model step by step.
 
 pub mod greedy;
+pub mod perplexity;
 pub mod references;
 
 use std::path::PathBuf;
@@ -24,6 +25,17 @@ pub fn devices(test: &str) -> Vec<(&'static str, ComputeDevice)> {
     match gpu {
         Some(gpu) => all.push(("gpu", gpu.clone())),
         None => skip(test, "no gpu adapter: install mesa-vulkan-drivers"),
+    }
+    all
+}
+
+/// The choices that mean the CPU, and the adapter where there is one; a missing adapter is recorded as a skip.
+pub fn choices(test: &str) -> Vec<DeviceChoice> {
+    let mut all = vec![DeviceChoice::Cpu];
+    if gpu().is_some() {
+        all.push(DeviceChoice::Gpu);
+    } else {
+        skip(test, "no gpu adapter: install mesa-vulkan-drivers");
     }
     all
 }

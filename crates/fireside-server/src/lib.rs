@@ -152,7 +152,7 @@ impl Server {
             metrics,
             facts: RwLock::new(None),
             embeds: RwLock::new(None),
-            loras: RwLock::new(None),
+            loras: RwLock::default(),
             ranks: RwLock::new(None),
             failure: watch::Sender::new(None),
             pace: Mutex::default(),

@@ -60,9 +60,8 @@ pub(crate) type Turn = OwnedMutexGuard<()>;
 /// Gives an engine the adapters that were served before it was built again. Of the first engine those that it
 /// has are served.
 pub(crate) fn restore<E: Executor>(engine: &mut Engine<E>, shared: &Shared) {
-    let before = all(shared).unwrap_or_default();
-    let named = before.into_iter().map(|own| (own.name, own.lora));
-    let named: Vec<_> = named.collect();
+    let before = all(shared).into_iter();
+    let named: Vec<_> = before.map(|own| (own.name, own.lora)).collect();
     if !named.is_empty()
         && let Err(error) = engine.set_loras(named)
     {
@@ -89,11 +88,11 @@ fn tell<E: Executor>(engine: &Engine<E>, shared: &Shared) {
         lora: Arc::clone(lora),
     });
     let place = shared.loras.write();
-    *place.unwrap_or_else(PoisonError::into_inner) = Some(served.collect());
+    *place.unwrap_or_else(PoisonError::into_inner) = served.collect();
 }
 
-/// The adapters that are served; `None` before the first engine.
-fn all(shared: &Shared) -> Option<Vec<Served>> {
+/// The adapters that are served.
+fn all(shared: &Shared) -> Vec<Served> {
     let all = shared.loras.read();
     all.unwrap_or_else(PoisonError::into_inner).clone()
 }
@@ -101,7 +100,7 @@ fn all(shared: &Shared) -> Option<Vec<Served>> {
 impl App {
     /// The adapters that are served.
     pub(crate) fn loras(&self) -> Vec<Served> {
-        all(&self.shared).unwrap_or_default()
+        all(&self.shared)
     }
 
     /// The adapter of a name.

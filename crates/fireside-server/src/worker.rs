@@ -129,7 +129,7 @@ pub(crate) struct Shared {
     /// The same of an embedder.
     pub(crate) embeds: RwLock<Option<Arc<EmbedFacts>>>,
     /// The LoRA adapters of the engine, for the next one too.
-    pub(crate) loras: RwLock<Option<Vec<Served>>>,
+    pub(crate) loras: RwLock<Vec<Served>>,
     /// The same of a ranker.
     pub(crate) ranks: RwLock<Option<Arc<RankFacts>>>,
     /// Why the first loading failed.
