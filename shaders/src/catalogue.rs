@@ -28,10 +28,10 @@ fn axes(kernel: Kernel) -> Axes {
             &[&[(Constant::Lanes, 8)], &[(Constant::Lanes, 64)]],
         ),
         Kernel::RmsNorm => (
-            &[Flag::Shared, Flag::Residual, Flag::Centered],
+            &[Flag::Residual, Flag::Centered],
             &[&[]],
             &[
-                &[(Constant::Lanes, 1)],
+                &[(Constant::Lanes, 8)],
                 &[(Constant::Lanes, 64)],
                 &[(Constant::Lanes, 256)],
             ],
@@ -145,6 +145,36 @@ fn axes(kernel: Kernel) -> Axes {
                 &[
                     (Constant::Lanes, 32),
                     (Constant::HeadQuads, 2),
+                    (Constant::Block, 32),
+                    (Constant::Group, 1),
+                    (Constant::Tokens, 1),
+                ],
+            ],
+        ),
+        Kernel::AttentionLane => (
+            &[Flag::KvF16],
+            &[&[Flag::Subgroups]],
+            &[
+                &[
+                    (Constant::Lanes, 8),
+                    (Constant::HeadQuads, 16),
+                    (Constant::Parts, 2),
+                    (Constant::Block, 32),
+                    (Constant::Group, 3),
+                    (Constant::Tokens, 4),
+                ],
+                &[
+                    (Constant::Lanes, 8),
+                    (Constant::HeadQuads, 64),
+                    (Constant::Parts, 8),
+                    (Constant::Block, 32),
+                    (Constant::Group, 4),
+                    (Constant::Tokens, 1),
+                ],
+                &[
+                    (Constant::Lanes, 8),
+                    (Constant::HeadQuads, 3),
+                    (Constant::Parts, 1),
                     (Constant::Block, 32),
                     (Constant::Group, 1),
                     (Constant::Tokens, 1),

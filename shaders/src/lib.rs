@@ -7,7 +7,7 @@
 //! ```
 //! use fireside_shaders::{Constant, Flag, Kernel, Variant};
 //!
-//! let shader = Variant::new(Kernel::RmsNorm).constant(Constant::Lanes, 64).flag(Flag::Shared);
+//! let shader = Variant::new(Kernel::RmsNorm).constant(Constant::Lanes, 64).flag(Flag::Residual);
 //! assert!(shader.source().unwrap().contains("const LANES: u32 = 64u;"));
 //! ```
 
@@ -57,6 +57,8 @@ kernels! {
     RopeKv => "rope_kv",
     /// Grouped-query attention over block tables.
     Attention => "attention",
+    /// The same for software adapters with subgroups.
+    AttentionLane => "attention_lane",
     /// The router of a layer of experts.
     Route => "route",
     /// Gated activation of two halves.
@@ -77,6 +79,7 @@ kernels! {
 fn include(name: &str) -> Option<&'static str> {
     Some(match name {
         "activation.wgsl" => include_str!("../wgsl/activation.wgsl"),
+        "attention_params.wgsl" => include_str!("../wgsl/attention_params.wgsl"),
         "cache.wgsl" => include_str!("../wgsl/cache.wgsl"),
         "common.wgsl" => include_str!("../wgsl/common.wgsl"),
         "experts.wgsl" => include_str!("../wgsl/experts.wgsl"),
@@ -141,8 +144,6 @@ names! {
         Bias => "BIAS",
         /// The product adds a residual.
         Residual => "RESIDUAL",
-        /// The lanes of a workgroup share one row.
-        Shared => "SHARED",
         /// Query and key heads are normed.
         HeadNorm => "HEAD_NORM",
         /// With [`Flag::HeadNorm`]: all query heads at once, and all key heads.
@@ -179,7 +180,7 @@ names! {
         Cols => "COLS",
         /// Vectors of four weights in a chunk.
         Quads => "NV",
-        /// Chunks in a block of 32 columns.
+        /// Chunks in a block of 32 columns, or quads of a head that a lane owns.
         Parts => "PARTS",
         /// Groups of four rows a lane owns.
         RowGroups => "ROW_GROUPS",

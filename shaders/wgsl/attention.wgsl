@@ -26,22 +26,11 @@
 @group(0) @binding(auto) var<storage, read_write> values: array<Stored>;
 @group(0) @binding(auto) var<storage, read_write> info: array<u32>;
 
-struct Params {
-    q_stride: u32,
-    heads: u32,
-    kv_heads: u32,
-    tiles_at: u32,
-    scale: f32,
-    window: u32,
-    cap: f32,
-    ends_at: u32,
-}
-@group(0) @binding(auto) var<uniform> p: Params;
+#include "attention_params.wgsl"
 
 const QUERIES: u32 = GROUP * TOKENS;
 const POSITIONS: u32 = BLOCK / LANES;
 const PARTS: u32 = (HEAD_QUADS + LANES - 1u) / LANES;
-const MASKED: f32 = -3.0e38;
 
 var<workgroup> tile: vec4<u32>;
 var<workgroup> end: u32;

@@ -4,8 +4,7 @@
 // With RESIDUAL: y[i] = residual[i] + that.
 // Memory: x [*][stride], y and residual [R][stride] f32, stride a multiple of 32, pad
 //   columns zero (gain and bias are padded with zeros); rows [R] u32.
-// Workgroup: LANES lanes share one row; with LANES = 1 a lane owns a row and no
-//   barrier runs (software adapters).
+// Workgroup: LANES lanes share one row.
 // Grid: x = rows.
 // Limits: 6 storage buffers, one uniform, LANES floats of workgroup memory.
 
@@ -28,15 +27,11 @@ struct Params {
 }
 @group(0) @binding(auto) var<uniform> p: Params;
 
-#if SHARED
 var<workgroup> sums: array<f32, LANES>;
-#endif
 
 // The sum of what the lanes of a row have.
 fn sum_of(partial: vec4<f32>, lane: u32) -> f32 {
-    let own = (partial.x + partial.y) + (partial.z + partial.w);
-#if SHARED
-    sums[lane] = own;
+    sums[lane] = (partial.x + partial.y) + (partial.z + partial.w);
     workgroupBarrier();
     for (var step = LANES / 2u; step > 0u; step >>= 1u) {
         if (lane < step) {
@@ -48,9 +43,6 @@ fn sum_of(partial: vec4<f32>, lane: u32) -> f32 {
     // Nobody writes the next sum before all have read this one.
     workgroupBarrier();
     return total;
-#else
-    return own;
-#endif
 }
 
 @compute @workgroup_size(LANES)

@@ -16,7 +16,8 @@ use crate::layout::{COLUMN_PAD, Layout, padded};
 use crate::ops::{FiresideOps, MaybeFloat, MaybeInt};
 use crate::params::{
     AdjustParams, AttentionParams, BLOCK, EmbedParams, ExpertsParams, GluParams, KvDtype,
-    LinearParams, MatrixShape, NormParams, Profile, RopeParams, RouteParams, SelectParams,
+    LANE_DIMS, LinearParams, MatrixShape, NormParams, Profile, RopeParams, RouteParams,
+    SelectParams,
 };
 use crate::record::{self, Launch};
 
@@ -156,16 +157,15 @@ fn lane_variant(
     glu: bool,
     cols: u32,
 ) -> (Variant, usize) {
-    let lanes = if rows_out > 4096 { 16 } else { 8 };
-    // Where every lane loads all activations itself, more rows share them.
-    let groups_out = match (profile.subgroups, cols) {
-        (false, 1) => {
-            if glu {
-                2
-            } else {
-                3
-            }
-        }
+    let lanes = if rows_out > 4096 && !profile.subgroups {
+        16
+    } else {
+        8
+    };
+    // More rows of a lane share the activations that it loads; more columns leave fewer registers for them.
+    let groups_out = match (profile.subgroups, cols, glu) {
+        (false, 1, false) => 3,
+        (_, 1, true) | (true, _, false) => 2,
         _ => 1,
     };
     // A gate and its up row are two rows for one result.
@@ -268,14 +268,8 @@ impl FiresideOps for CubeBackend {
         let (bias, residual) = (bias.into_option(), residual.into_option());
         let stride = padded(params.width);
         let out = empty(&x, params.rows, stride, DType::F32);
-        let variant = if params.profile.software {
-            Variant::new(Kernel::RmsNorm).constant(Constant::Lanes, 1)
-        } else {
-            Variant::new(Kernel::RmsNorm)
-                .constant(Constant::Lanes, 64)
-                .flag(Flag::Shared)
-        };
-        let variant = variant
+        let variant = Variant::new(Kernel::RmsNorm)
+            .constant(Constant::Lanes, free_lanes(params.profile))
             .flag_if(Flag::Centered, bias.is_some())
             .flag_if(Flag::Residual, residual.is_some());
         let mut buffers = vec![&out, &x, &gain, &step];
@@ -494,7 +488,14 @@ impl FiresideOps for CubeBackend {
     ) -> FloatTensor<Self> {
         let stride = q.meta.shape()[1];
         let out = empty(&q, q.meta.shape()[0], stride, DType::F32);
-        let variant = Variant::new(Kernel::Attention)
+        let variant = if params.profile.subgroups {
+            Variant::new(Kernel::AttentionLane)
+                .flag(Flag::Subgroups)
+                .constant(Constant::Parts, word(params.head_dim.div_ceil(LANE_DIMS)))
+        } else {
+            Variant::new(Kernel::Attention)
+        };
+        let variant = variant
             .constant(
                 Constant::Lanes,
                 if params.profile.software { 8 } else { 32 },

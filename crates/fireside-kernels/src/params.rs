@@ -8,6 +8,9 @@ use crate::layout::Layout;
 /// Positions in one block of the KV cache.
 pub const BLOCK: usize = 32;
 
+/// Elements of a head that a software adapter's eight lanes take at a time: a vec4 each.
+pub(crate) const LANE_DIMS: usize = 32;
+
 /// Which kernel shapes suit an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Profile {
@@ -18,6 +21,17 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// Tokens that one attention workgroup serves where a sequence has several: as many as keep its queries
+    /// (tokens times the `group` of heads that share a kv head) in reach.
+    pub fn attention_tokens(self, group: usize, head_dim: usize) -> usize {
+        let mut queries = 12;
+        if self.subgroups {
+            // Accumulators are registers, or what a software adapter has for them.
+            queries = queries.min(48 / head_dim.div_ceil(LANE_DIMS));
+        }
+        (queries / group).max(1)
+    }
+
     /// Every profile, for tests that run each.
     pub const ALL: [Self; 3] = [
         Self {

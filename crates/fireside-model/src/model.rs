@@ -103,7 +103,14 @@ impl Model {
                 what: "an encoder has hidden states, no logits".into(),
             });
         }
-        let plan = Plan::new(step, &self.config, cache.blocks(), self.loras.count)?;
+        let profile = self.device.profile();
+        let plan = Plan::new(
+            step,
+            &self.config,
+            cache.blocks(),
+            self.loras.count,
+            profile,
+        )?;
         if plan.shape.tokens == 0 {
             return Ok(Vec::new());
         }
@@ -137,7 +144,14 @@ impl Model {
         cache: &mut KvCache,
         step: &Step,
     ) -> Result<Vec<Vec<f32>>, ModelError> {
-        let plan = Plan::new(step, &self.config, cache.blocks(), self.loras.count)?;
+        let profile = self.device.profile();
+        let plan = Plan::new(
+            step,
+            &self.config,
+            cache.blocks(),
+            self.loras.count,
+            profile,
+        )?;
         if plan.shape.tokens == 0 {
             return Ok(Vec::new());
         }

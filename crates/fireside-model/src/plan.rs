@@ -1,14 +1,11 @@
 //! From a step to the one buffer that is uploaded for it, and the offsets the kernels need.
 
-use fireside_kernels::params::{BLOCK, NO_EXPERT, NO_ROW, NO_TARGET, SELECT_SETTINGS};
+use fireside_kernels::params::{BLOCK, NO_EXPERT, NO_ROW, NO_TARGET, Profile, SELECT_SETTINGS};
 
 use crate::config::DecoderConfig;
 use crate::error::ModelError;
 use crate::rope::Rope;
 use crate::step::Step;
-
-/// Queries (tokens times heads of a group) that one attention workgroup serves in prefill.
-const TILE_QUERIES: usize = 12;
 
 /// Least room for adjustments, where there are any: penalties add a few with every token.
 const ADJUSTMENTS: usize = 64;
@@ -25,6 +22,8 @@ pub(crate) struct Plan {
 /// one shape have the same launches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Shape {
+    /// Sequences that have tokens in the step.
+    pub(crate) sequences: usize,
     pub(crate) tokens: usize,
     pub(crate) tokens_at: usize,
     pub(crate) slots_at: usize,
@@ -71,6 +70,7 @@ impl Plan {
         config: &DecoderConfig,
         blocks: usize,
         loras: usize,
+        profile: Profile,
     ) -> Result<Self, ModelError> {
         check(step, config, blocks, loras)?;
         let tokens: usize = step.chunks.iter().map(|c| c.tokens.len()).sum();
@@ -82,7 +82,7 @@ impl Plan {
             .unwrap_or(0);
         let group = config.heads / config.kv_heads;
         let tile_tokens = if longest > 1 {
-            (TILE_QUERIES / group).max(1)
+            profile.attention_tokens(group, config.stored_head_dim())
         } else {
             1
         };
@@ -199,6 +199,7 @@ impl Plan {
         words.extend(step.chunks.iter().flat_map(|c| &c.blocks));
 
         let shape = Shape {
+            sequences: step.chunks.len(),
             tokens,
             tokens_at,
             slots_at,

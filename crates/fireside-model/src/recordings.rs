@@ -28,7 +28,7 @@ impl Key {
     /// something to select, as in a draft that is tried.
     pub(crate) fn of(plan: &Plan, loras: u64) -> Option<Self> {
         let shape = plan.shape;
-        let decode = shape.tile_tokens == 1 && shape.rows > 0;
+        let decode = shape.sequences == shape.tokens && shape.rows > 0;
         let worth = shape.tokens <= TOKENS && (decode || shape.rows == shape.tokens);
         worth.then(|| Self {
             shape,

@@ -55,7 +55,8 @@ fn check_attention(
     let numbers = &mut Numbers::new((heads * head_dim) as u64);
     let rotary = head_dim / 4 * 2;
     let tile_tokens = if sequences.iter().any(|(_, n)| *n > 1) {
-        (12 / (heads / kv_heads)).max(1)
+        let profile = device.profile();
+        profile.attention_tokens(heads / kv_heads, head_dim)
     } else {
         1
     };
