@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use fireside::{DeviceChoice, GenerationParams, Loading};
+use fireside::{DeviceChoice, GenerationParams, Loading, Pipeline};
 use fireside_model::device::ComputeDevice;
 use fireside_model::path::load_path;
 use fireside_model::step::RowSelection;
@@ -75,7 +75,9 @@ fn check(path: &Path, dispatches: u64) -> Counters {
     let loading = Loading::new(path.to_str().unwrap())
         .device(DeviceChoice::Gpu)
         .context(Some(256));
-    let mut pipeline = pollster::block_on(loading.load()).unwrap();
+    let Pipeline::TextGeneration(mut pipeline) = pollster::block_on(loading.load()).unwrap() else {
+        panic!("{} generates no text", path.display());
+    };
     let greedy = GenerationParams {
         do_sample: Some(false),
         ..Default::default()
@@ -88,16 +90,18 @@ fn check(path: &Path, dispatches: u64) -> Counters {
         seed: Some(3),
         ..Default::default()
     };
-    let mut cost = |params: &GenerationParams, tokens: usize| {
+    let mut cost_with = |run_ahead, params: &GenerationParams, tokens: usize| {
         let params = GenerationParams {
             max_new_tokens: Some(tokens),
             ignore_eos: Some(true),
             ..params.clone()
         };
+        pipeline.engine().set_run_ahead(run_ahead);
         let before = Counters::now();
         pollster::block_on(pipeline.generate("The hearth", &params)).unwrap();
         Counters::now().since(before)
     };
+    let mut cost = |params: &GenerationParams, tokens| cost_with(None, params, tokens);
     for params in [&greedy, &sampled] {
         cost(params, 3);
         // The prompt's step is in both, so what remains is decode.
@@ -110,5 +114,14 @@ fn check(path: &Path, dispatches: u64) -> Counters {
     }
     let step = cost(&greedy, 9).since(cost(&greedy, 1));
     assert!(step.read <= 8 * 64, "{step:?} for eight greedy tokens");
+    // Each is submitted before the token before it is read, and costs no more for that. The first one comes
+    // after the prompt's step.
+    let ahead = cost_with(Some(true), &greedy, 10);
+    let ahead = ahead.since(cost_with(Some(true), &greedy, 2));
+    assert_eq!(ahead.ahead, 8, "{ahead:?}");
+    assert_eq!(
+        (ahead.dispatches, ahead.submits, ahead.read),
+        (step.dispatches, step.submits, step.read)
+    );
     step
 }

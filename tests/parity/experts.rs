@@ -275,7 +275,8 @@ fn side_by_side(model: &Model, sequences: &[Vec<u32>]) -> Vec<Vec<(u32, f32)>> {
             ..Chunk::default()
         };
         let chunks = sequences.iter().enumerate().map(chunk).collect();
-        let step = pollster::block_on(model.step(&mut cache, &Step { chunks })).unwrap();
+        let step =
+            pollster::block_on(model.step(&mut cache, &Step { chunks, next: None })).unwrap();
         for (found, selected) in found.iter_mut().zip(step) {
             let best = selected.selection;
             found.push((best.token, best.max - best.log_sum_exp));

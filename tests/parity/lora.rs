@@ -109,6 +109,7 @@ fn sequences_with_different_adapters_and_with_none_share_a_step() {
             });
             let step = Step {
                 chunks: chunks.collect(),
+                next: None,
             };
             let mut rows = pollster::block_on(model.step(&mut cache, &step))
                 .unwrap()

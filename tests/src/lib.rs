@@ -153,6 +153,7 @@ impl<'a> Runner<'a> {
             &mut self.cache,
             &Step {
                 chunks: vec![chunk],
+                next: None,
             },
         ))
     }

@@ -25,6 +25,11 @@ pub struct EngineConfig {
     /// one step; 0, as by default, for none. What is generated does not change; text that repeats its prompt or
     /// itself comes in fewer steps, which cost more each.
     pub speculate: usize,
+    /// Start the next step before the last one's tokens are read, where all of its sequences go on generating
+    /// and the device chooses their tokens. What is generated does not change. Where a sequence ends, or another
+    /// one comes, a step was run in vain, so by default it is done where the executor gains by it: on a GPU,
+    /// which idles while the host reads.
+    pub run_ahead: Option<bool>,
     /// Most LoRA adapters that the model has at once, 16 by default. They lie side by side on the device.
     pub max_loras: usize,
     /// The largest rank of a LoRA adapter, 256 by default. All adapters take the room of the largest one.
@@ -43,6 +48,7 @@ impl Default for EngineConfig {
             prefix_cache: true,
             candidates: 64,
             speculate: 0,
+            run_ahead: None,
             max_loras: 16,
             max_lora_rank: 256,
             seed: None,

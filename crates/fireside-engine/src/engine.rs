@@ -264,6 +264,11 @@ impl<E: Executor> Engine<E> {
         self.config.speculate = tokens;
     }
 
+    /// Sets whether steps run ahead; see [`EngineConfig::run_ahead`].
+    pub fn set_run_ahead(&mut self, run_ahead: Option<bool>) {
+        self.config.run_ahead = run_ahead;
+    }
+
     /// The tokens that end a generation: those of the tokenizer and of the generation defaults.
     pub fn eos_tokens(&self) -> &[u32] {
         &self.eos
@@ -284,7 +289,8 @@ impl<E: Executor> Engine<E> {
         let mut events = Vec::new();
         if !plan.chunks.is_empty() {
             let drafts = self.draft(&plan);
-            let step = self.build(&plan, &drafts);
+            let mut step = self.build(&plan, &drafts);
+            step.next = self.build_next(&plan).map(Box::new);
             let rows: usize = step.chunks.iter().map(|chunk| chunk.rows.len()).sum();
             let began = Instant::now();
             let outcome = self.executor.step(&step).await;
@@ -334,13 +340,11 @@ impl<E: Executor> Engine<E> {
     /// What is tried beyond the next tokens, where few sequences run: with many, a step's room is better theirs.
     fn draft(&mut self, plan: &Plan) -> Drafts {
         let mut drafts = Drafts::new();
-        let decodes =
-            |chunk: &PlannedChunk| chunk.selects && chunk.len == 1 && chunk.scores.is_empty();
         // Where keys and values depend on the length, a draft would change those before it.
         if self.config.speculate == 0
             || !self.executor.shares_prefixes()
             || plan.chunks.len() > MOST_SPECULATING
-            || !plan.chunks.iter().all(decodes)
+            || !plan.chunks.iter().all(PlannedChunk::decodes)
         {
             return drafts;
         }
@@ -397,6 +401,37 @@ impl<E: Executor> Engine<E> {
             });
         }
         step
+    }
+
+    /// What likely follows a plan's step: the next token of each sequence, where all of them do nothing but
+    /// generate, and go on. Their tables have its position then.
+    fn build_next(&mut self, plan: &Plan) -> Option<Step> {
+        let wanted = self.config.run_ahead;
+        let wanted = wanted.unwrap_or_else(|| self.executor.gains_ahead());
+        // A draft may come instead; and where keys and values depend on the length, a step in vain would change
+        // those before it.
+        if !wanted || self.config.speculate > 0 || !self.executor.shares_prefixes() {
+            return None;
+        }
+        let mut next = Step::default();
+        for planned in &plan.chunks {
+            let end = planned.start + planned.len;
+            if !planned.decodes() || !self.scheduler.reach(planned.id, end + 1) {
+                return None;
+            }
+            let row = self.generations.get(&planned.id)?.row_after_next()?;
+            let sequence = self.scheduler.running_sequence(planned.id)?;
+            next.chunks.push(Chunk {
+                // Whatever the step selects.
+                tokens: vec![0],
+                start: end,
+                blocks: sequence.table.covering(end + 1),
+                lora: self.loras.number(sequence.root()),
+                rows: vec![(0, row)],
+                ..Chunk::default()
+            });
+        }
+        Some(next)
     }
 
     /// Takes the results of a step.

@@ -42,6 +42,11 @@ pub trait Executor {
         true
     }
 
+    /// Whether it gains by [`Step::next`]: its device works beside the host.
+    fn gains_ahead(&self) -> bool {
+        false
+    }
+
     /// Makes these the LoRA adapters that chunks may name, by their place.
     ///
     /// # Errors
@@ -54,7 +59,8 @@ pub trait Executor {
         })
     }
 
-    /// Runs a step and gives one result per wanted row, in the order of the chunks and their rows.
+    /// Runs a step and gives one result per wanted row, in the order of the chunks and their rows. What likely
+    /// comes next, where the step says it, may be run early or passed over.
     ///
     /// Dropping the future is allowed: the engine then runs the same positions again.
     ///

@@ -168,6 +168,17 @@ impl Generation {
         rows
     }
 
+    /// What is to be selected after the next token, if that is known before the token is: the device chooses
+    /// it, and there is to be one after it.
+    pub(crate) fn row_after_next(&self) -> Option<RowSelection> {
+        let known = self.sampling.on_device()
+            && !self.wanted.logits
+            && !self.penalties.follow_output()
+            && self.generated + 1 < self.ends.most;
+        // The token of this draft does not matter.
+        known.then(|| self.rows(&[0]).pop()).flatten()
+    }
+
     /// What may follow `tokens`, up to `most` tokens and as many as may still come after the next one.
     pub(crate) fn draft(&mut self, tokens: &[u32], most: usize) -> Vec<u32> {
         // Whole rows of logits are too much for what may be thrown away, and so are long lists of penalties.

@@ -68,6 +68,11 @@ impl Executor for ModelExecutor {
         !self.model.config().depends_on_length()
     }
 
+    fn gains_ahead(&self) -> bool {
+        let adapter = self.model.device().adapter();
+        adapter.is_some_and(|adapter| !adapter.software)
+    }
+
     fn set_loras(&mut self, loras: &[Arc<Lora>]) -> Result<(), ExecutorError> {
         let set = self.model.set_loras(loras);
         set.map_err(|error| executor_error(&error))?;

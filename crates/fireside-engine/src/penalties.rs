@@ -45,15 +45,20 @@ impl PenaltyState {
         self.seen.len() + self.penalties.bias.len()
     }
 
-    /// Notes a token of the output.
-    pub(crate) fn push(&mut self, token: u32) {
+    /// Whether adjustments depend on the tokens of the output.
+    pub(crate) fn follow_output(&self) -> bool {
         let Penalties {
             repetition,
             frequency,
             presence,
             ..
         } = self.penalties;
-        if repetition != 1.0 || frequency != 0.0 || presence != 0.0 {
+        repetition != 1.0 || frequency != 0.0 || presence != 0.0
+    }
+
+    /// Notes a token of the output.
+    pub(crate) fn push(&mut self, token: u32) {
+        if self.follow_output() {
             *self.seen.entry(token).or_default() += 1;
         }
     }

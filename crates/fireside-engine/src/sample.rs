@@ -118,6 +118,11 @@ impl Sampling {
         }
     }
 
+    /// Whether the device chooses the token by itself.
+    pub(crate) fn on_device(&self) -> bool {
+        matches!(self, Self::Greedy | Self::All { .. })
+    }
+
     /// What the device is to give of a row; the adjustments are left empty.
     pub(crate) fn row(&self, draw: Draw, wanted: Wanted) -> RowSelection {
         let listed = wanted.logprobs.unwrap_or(0);

@@ -45,6 +45,13 @@ pub(crate) struct PlannedChunk {
     pub(crate) selects: bool,
 }
 
+impl PlannedChunk {
+    /// Whether it does nothing but select the token after a single one.
+    pub(crate) fn decodes(&self) -> bool {
+        self.selects && self.len == 1 && self.scores.is_empty()
+    }
+}
+
 /// What a step runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Plan {

@@ -7,6 +7,8 @@ static PIPELINES: AtomicU64 = AtomicU64::new(0);
 static UPLOADED: AtomicU64 = AtomicU64::new(0);
 static READ: AtomicU64 = AtomicU64::new(0);
 static SUBMITS: AtomicU64 = AtomicU64::new(0);
+static AHEAD: AtomicU64 = AtomicU64::new(0);
+static HOST_NANOS: AtomicU64 = AtomicU64::new(0);
 
 /// Counts since the process started; subtract two snapshots.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,6 +24,11 @@ pub struct Counters {
     /// Submissions to the adapter's queue: one for a recorded step, one for a flush, and two for
     /// a read through Burn's runtime, which submits what was launched and then the copy.
     pub submits: u64,
+    /// Steps that were handed to the adapter before the results of those before them were read, and then
+    /// asked for.
+    pub ahead: u64,
+    /// Nanoseconds that the host took to lay steps out and hand them over.
+    pub host_nanos: u64,
 }
 
 impl Counters {
@@ -33,6 +40,8 @@ impl Counters {
             uploaded: UPLOADED.load(Ordering::Relaxed),
             read: READ.load(Ordering::Relaxed),
             submits: SUBMITS.load(Ordering::Relaxed),
+            ahead: AHEAD.load(Ordering::Relaxed),
+            host_nanos: HOST_NANOS.load(Ordering::Relaxed),
         }
     }
 
@@ -45,6 +54,8 @@ impl Counters {
             uploaded: self.uploaded - earlier.uploaded,
             read: self.read - earlier.read,
             submits: self.submits - earlier.submits,
+            ahead: self.ahead - earlier.ahead,
+            host_nanos: self.host_nanos - earlier.host_nanos,
         }
     }
 }
@@ -64,6 +75,17 @@ pub(crate) fn pipeline() {
 /// Notes an upload of step data.
 pub fn uploaded(bytes: usize) {
     UPLOADED.fetch_add(bytes as u64, Ordering::Relaxed);
+}
+
+/// Notes a step that ran ahead of its being asked for.
+pub fn ahead() {
+    AHEAD.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Notes time that the host took for a step.
+pub fn host(time: std::time::Duration) {
+    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    HOST_NANOS.fetch_add(nanos, Ordering::Relaxed);
 }
 
 /// Notes a read of results.

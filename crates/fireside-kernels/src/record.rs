@@ -4,14 +4,15 @@
 //! through it takes a submission of its own. A decode step launches the same kernels over the same
 //! buffers for every token and differs only in the words of its step buffer. So a step is captured
 //! once, and a run of the [`Recording`] is an upload of those words, the dispatches and the copy of
-//! the results, encoded together and submitted together; no buffer or bind group is created.
+//! the results, encoded together and submitted together; no buffer or bind group is created. A run may be
+//! started before the results of the one before are read, and be fed words of them on the device.
 
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use burn::tensor::{Int, Tensor};
 use burn_wgpu::{CubeBackend, CubeTensor};
@@ -130,11 +131,37 @@ pub struct Recording<T> {
     /// The results' place and their size in bytes.
     output: Bound,
     bytes: u64,
-    /// Where results are copied to be read; absent while a read is under way.
-    staging: Mutex<Option<wgpu::Buffer>>,
+    /// Where results are copied to be read: those that no read needs.
+    staging: Mutex<Vec<wgpu::Buffer>>,
+    /// What a run is fed on its way from results to step buffer, which may share a buffer.
+    fed: OnceLock<wgpu::Buffer>,
     kept: T,
     /// Buffers of the launches, which nothing else may be given meanwhile.
     _bound: Vec<Bound>,
+}
+
+/// Words of the step buffer that are taken from the results of the run before, whatever those are: one of
+/// each row of results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fed {
+    /// Rows of results, and words that are fed.
+    pub count: usize,
+    /// Words of a row of results, of which the first is taken.
+    pub stride: usize,
+    /// Where they go in the step buffer, in words.
+    pub to: usize,
+}
+
+/// A run that was handed to the adapter and whose results are on their way. It may be dropped: the step
+/// runs, and its results are not read.
+#[derive(Debug)]
+pub struct Running {
+    staging: wgpu::Buffer,
+    mapped: async_channel::Receiver<Result<(), String>>,
+}
+
+fn lost(reason: String) -> DeviceError {
+    DeviceError::Read { reason }
 }
 
 struct Dispatch {
@@ -357,7 +384,8 @@ impl<T: Send + 'static> Recording<T> {
             }));
         }
         Ok(Some(Self {
-            staging: Mutex::new(None),
+            staging: Mutex::default(),
+            fed: OnceLock::new(),
             recorder,
             device: device.clone(),
             dispatches,
@@ -385,13 +413,33 @@ impl<T: Send + 'static> Recording<T> {
     ///
     /// More words than the step buffer holds, or the device's failure.
     pub async fn run(&self, words: &[u32]) -> Result<Vec<u32>, DeviceError> {
-        let lost = |reason: String| DeviceError::Read { reason };
+        self.results(self.start(words, None)?).await
+    }
+
+    /// Hands a run to the adapter, without waiting for it or for those before; `fed` words come from the
+    /// results of this recording's last one.
+    ///
+    /// # Errors
+    ///
+    /// More words than the step buffer holds, fed words that are not there, or the device's failure.
+    pub fn start(&self, words: &[u32], fed: Option<Fed>) -> Result<Running, DeviceError> {
         if words.len() > self.words {
             return Err(lost(format!(
                 "a step of {} words was recorded for {}",
                 words.len(),
                 self.words
             )));
+        }
+        if let Some(fed) = fed {
+            let rows = self.bytes as usize / 4 / fed.stride.max(1);
+            if fed.count == 0 || fed.count > rows || fed.to + fed.count > words.len() {
+                return Err(lost(format!(
+                    "{} of {rows} rows cannot be fed to word {} of {}",
+                    fed.count,
+                    fed.to,
+                    words.len()
+                )));
+            }
         }
         let shared = &self.recorder.0;
         let eager = EAGER.load(Ordering::Relaxed);
@@ -405,13 +453,16 @@ impl<T: Send + 'static> Recording<T> {
             .staging
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take()
+            .pop()
             .unwrap_or_else(|| self.recorder.staging(self.bytes));
         let input = &self.input.place;
         shared
             .queue
             .write_buffer(&input.buffer, input.offset, bytemuck::cast_slice(words));
         let mut encoder = shared.device.create_command_encoder(&Default::default());
+        if let Some(fed) = fed {
+            self.feed(&mut encoder, fed);
+        }
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             for each in &self.dispatches {
@@ -435,6 +486,38 @@ impl<T: Send + 'static> Recording<T> {
             let _ = answer.try_send(result.map_err(|error| error.to_string()));
         });
         shared.waiter.wait(index, sender);
+        Ok(Running { staging, mapped })
+    }
+
+    /// Copies the fed words by way of a buffer of their own.
+    fn feed(&self, encoder: &mut wgpu::CommandEncoder, fed: Fed) {
+        let (input, output) = (&self.input.place, &self.output.place);
+        let between = self.fed.get_or_init(|| {
+            self.recorder
+                .0
+                .device
+                .create_buffer(&wgpu::BufferDescriptor {
+                    label: Some("words fed to a recorded step"),
+                    size: self.bytes,
+                    usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                    mapped_at_creation: false,
+                })
+        });
+        for row in 0..fed.count as u64 {
+            let from = output.offset + row * fed.stride as u64 * 4;
+            encoder.copy_buffer_to_buffer(&output.buffer, from, between, row * 4, 4);
+        }
+        let to = input.offset + fed.to as u64 * 4;
+        encoder.copy_buffer_to_buffer(between, 0, &input.buffer, to, fed.count as u64 * 4);
+    }
+
+    /// Waits for the results of a run of this recording.
+    ///
+    /// # Errors
+    ///
+    /// The device's failure.
+    pub async fn results(&self, running: Running) -> Result<Vec<u32>, DeviceError> {
+        let Running { staging, mapped } = running;
         mapped
             .recv()
             .await
@@ -447,7 +530,10 @@ impl<T: Send + 'static> Recording<T> {
             bytemuck::pod_collect_to_vec(&view)
         };
         staging.unmap();
-        *self.staging.lock().unwrap_or_else(PoisonError::into_inner) = Some(staging);
+        self.staging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(staging);
         Ok(found)
     }
 }

@@ -8,7 +8,7 @@ use fireside_kernels::device::{ComputeDevice, DeviceChoice, DeviceError, read_fl
 use fireside_kernels::layout::Layout;
 use fireside_kernels::ops::{self, PlaneTensors};
 use fireside_kernels::params::{EmbedParams, MatrixShape, SelectParams};
-use fireside_kernels::record::Recording;
+use fireside_kernels::record::{Fed, Recording};
 use fireside_kernels::selection::Selection;
 
 const ROWS: usize = 301;
@@ -105,6 +105,42 @@ fn a_run_follows_what_was_launched_before_it() {
         let waiting = pollster::block_on(read_words(waiting)).unwrap();
         let second = pollster::block_on(recording.run(&step(2))).unwrap();
         assert_eq!(waiting, second);
+    });
+}
+
+#[test]
+fn runs_that_are_fed_by_those_before_them_may_all_be_started_before_one_is_read() {
+    let test = "runs_that_are_fed_by_those_before_them_may_all_be_started_before_one_is_read";
+    on_each_profile(test, |device| {
+        let table = table(device, 7);
+        let recording = record(device, &table, 64).unwrap();
+        let mut expected = Vec::new();
+        let mut token = 9;
+        for _ in 0..4 {
+            let found = pollster::block_on(recording.run(&step(token))).unwrap();
+            token = found[0];
+            expected.push(found);
+        }
+        let fed = Fed {
+            count: 1,
+            stride: expected[0].len(),
+            to: 0,
+        };
+        let mut started = vec![recording.start(&step(9), None).unwrap()];
+        // The token that stands in the words does not matter.
+        started.extend((0..3).map(|_| recording.start(&step(300), Some(fed)).unwrap()));
+        for (running, expected) in started.into_iter().zip(expected) {
+            let found = pollster::block_on(recording.results(running)).unwrap();
+            assert_eq!(found, expected);
+        }
+        for wrong in [
+            Fed { count: 2, ..fed },
+            Fed { count: 0, ..fed },
+            Fed { to: 9, ..fed },
+        ] {
+            let error = recording.start(&step(1), Some(wrong)).unwrap_err();
+            assert!(error.to_string().contains("cannot be fed"), "{error}");
+        }
     });
 }
 

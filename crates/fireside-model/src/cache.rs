@@ -4,6 +4,7 @@ use burn::tensor::{Int, Tensor};
 use fireside_kernels::device::{ComputeDevice, DeviceError};
 use fireside_kernels::params::{BLOCK, KvDtype};
 
+use crate::ahead::Ahead;
 use crate::config::DecoderConfig;
 use crate::error::ModelError;
 use crate::memory;
@@ -21,6 +22,8 @@ pub struct KvCache {
     bytes: u64,
     /// Decode steps recorded over these blocks.
     pub(crate) recordings: Recordings<Launched>,
+    /// A step that was started before it was asked for.
+    pub(crate) ahead: Option<Ahead>,
 }
 
 impl KvCache {
@@ -78,6 +81,7 @@ impl KvCache {
             dtype,
             bytes,
             recordings: Recordings::default(),
+            ahead: None,
         })
     }
 

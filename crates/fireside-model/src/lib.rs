@@ -6,6 +6,7 @@
 //!
 //! The model knows tensors and nothing of requests.
 
+mod ahead;
 mod build;
 mod cache;
 pub mod config;

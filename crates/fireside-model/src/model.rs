@@ -9,7 +9,9 @@ use fireside_kernels::ops;
 use fireside_kernels::params::{AdjustParams, KvDtype, SelectParams};
 use fireside_kernels::record::Recording;
 use fireside_kernels::selection::Selection;
+use web_time::Instant;
 
+use crate::ahead::Ahead;
 use crate::cache::KvCache;
 use crate::config::DecoderConfig;
 use crate::decoder::{Decoder, Run};
@@ -103,22 +105,30 @@ impl Model {
                 what: "an encoder has hidden states, no logits".into(),
             });
         }
-        let profile = self.device.profile();
-        let plan = Plan::new(
-            step,
-            &self.config,
-            cache.blocks(),
-            self.loras.count,
-            profile,
-        )?;
+        let ahead = cache.ahead.take();
+        let began = Instant::now();
+        let plan = self.plan(step, cache)?;
         if plan.shape.tokens == 0 {
             return Ok(Vec::new());
         }
-        counters::uploaded(plan.words.len() * 4);
-        if let Some(recording) = self.recording(cache, &plan).await? {
-            let found = recording.run(&plan.words).await?;
+        if let Some((key, recording)) = self.recording(cache, &plan).await? {
+            let running = match ahead.and_then(|ahead| ahead.into_run_of(&key, &plan)) {
+                Some(running) => running,
+                None => {
+                    counters::uploaded(plan.words.len() * 4);
+                    recording.start(&plan.words, None)?
+                }
+            };
+            cache.ahead = self.start_ahead(cache, step, key, &recording)?;
+            counters::host(began.elapsed());
+            let found = recording.results(running).await?;
+            if let Some(ahead) = &mut cache.ahead {
+                let rows = found.chunks_exact(recording.kept().stride);
+                ahead.tell(rows.map(|row| Selection::from_words(row).token));
+            }
             return self.selected(step, recording.kept(), &found).await;
         }
+        counters::uploaded(plan.words.len() * 4);
         let launched = self.device.run(|| {
             let words = self.device.words(plan.words.clone())?;
             self.launch(&plan.shape, &words, cache)
@@ -144,14 +154,7 @@ impl Model {
         cache: &mut KvCache,
         step: &Step,
     ) -> Result<Vec<Vec<f32>>, ModelError> {
-        let profile = self.device.profile();
-        let plan = Plan::new(
-            step,
-            &self.config,
-            cache.blocks(),
-            self.loras.count,
-            profile,
-        )?;
+        let plan = self.plan(step, cache)?;
         if plan.shape.tokens == 0 {
             return Ok(Vec::new());
         }
@@ -180,6 +183,34 @@ impl Model {
         Ok((0..plan.shape.rows).map(row).collect())
     }
 
+    fn plan(&self, step: &Step, cache: &KvCache) -> Result<Plan, ModelError> {
+        let (blocks, loras) = (cache.blocks(), self.loras.count);
+        Plan::new(step, &self.config, blocks, loras, self.device.profile())
+    }
+
+    /// Starts what likely comes after a step, where that takes the same recording.
+    fn start_ahead(
+        &self,
+        cache: &KvCache,
+        step: &Step,
+        key: Key,
+        recording: &Arc<Recording<Launched>>,
+    ) -> Result<Option<Ahead>, ModelError> {
+        let Some(next) = &step.next else {
+            return Ok(None);
+        };
+        // Logits that are read whole are read after the results, and must be there still.
+        let mut rows = step.chunks.iter().flat_map(|chunk| &chunk.rows);
+        if rows.any(|(_, row)| row.logits) {
+            return Ok(None);
+        }
+        let plan = self.plan(next, cache)?;
+        if Key::of(&plan, self.loras.version) != Some(key) {
+            return Ok(None);
+        }
+        Ahead::start(recording, key, plan)
+    }
+
     fn hidden_states(
         &self,
         shape: &Shape,
@@ -202,12 +233,12 @@ impl Model {
         &self,
         cache: &mut KvCache,
         plan: &Plan,
-    ) -> Result<Option<Arc<Recording<Launched>>>, ModelError> {
+    ) -> Result<Option<(Key, Arc<Recording<Launched>>)>, ModelError> {
         let Some(key) = Key::of(plan, self.loras.version) else {
             return Ok(None);
         };
         if let Some(recording) = cache.recordings.get(&key) {
-            return Ok(Some(recording));
+            return Ok(Some((key, recording)));
         }
         let recording = Recording::new(&self.device, key.words(), |words| {
             self.launch(&plan.shape, words, cache)?
@@ -219,7 +250,7 @@ impl Model {
             return Ok(None);
         };
         cache.recordings.keep(key, recording.clone());
-        Ok(Some(recording))
+        Ok(Some((key, recording)))
     }
 
     /// The results of a step from the words that were read back.
@@ -293,5 +324,5 @@ pub(crate) struct Launched {
     /// The adjusted logits of the wanted rows.
     logits: Tensor<2>,
     /// Words of one row's [`Selection`].
-    stride: usize,
+    pub(crate) stride: usize,
 }

@@ -69,6 +69,10 @@ pub struct Chunk {
 pub struct Step {
     /// The chunks; no two of one sequence.
     pub chunks: Vec<Chunk>,
+    /// What likely comes next: a step of one token for each row of this one, in their order, the token that
+    /// is selected there, whatever stands in its chunk. A model may start it before this step's results are
+    /// read; if something else comes, it was in vain and has written nothing but the positions that it runs.
+    pub next: Option<Box<Step>>,
 }
 
 /// The result of one wanted row, in the order of the chunks and their rows.

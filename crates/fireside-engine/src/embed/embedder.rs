@@ -218,6 +218,7 @@ impl Embedder {
             let own = own.start - start..own.end - start;
             let step = Step {
                 chunks: vec![chunk(text, start..end, blocks, own)],
+                next: None,
             };
             rows.extend(self.step(&step).await?);
         }

@@ -1,5 +1,6 @@
 //! The engine over a small model that checks the cache it is given.
 
+mod ahead;
 mod batching;
 mod generation;
 mod mock;

@@ -104,6 +104,8 @@ pub(crate) struct Log {
     pub(crate) candidates: Option<usize>,
     /// Keys and values depend on how long a sequence is.
     pub(crate) length_matters: bool,
+    /// Steps that were what the one before said would come.
+    pub(crate) ahead: usize,
     /// Each step is pending this many times.
     pub(crate) pending: usize,
 }
@@ -117,6 +119,8 @@ pub(crate) struct Mock {
     /// In each slot of the cache a token, and a hash of it and all tokens before it, which keys and
     /// values depend on too.
     cache: Vec<Option<(u64, u32)>>,
+    /// What was run ahead.
+    ahead: Option<Step>,
 }
 
 impl Mock {
@@ -127,6 +131,7 @@ impl Mock {
             limits,
             log: Rc::default(),
             cache,
+            ahead: None,
         }
     }
 
@@ -152,6 +157,23 @@ impl Mock {
             history.push(*token);
         }
         history
+    }
+
+    /// Runs what likely comes next over the tokens that were selected, as a device would before anybody knows
+    /// whether it comes.
+    fn run_ahead(&mut self, next: &Step, selected: &[Selected]) {
+        assert_eq!(next.chunks.len(), selected.len());
+        let mut next = next.clone();
+        for (chunk, row) in next.chunks.iter_mut().zip(selected) {
+            chunk.tokens = vec![row.selection.token];
+        }
+        check_tables(&next, &self.limits);
+        if selected.iter().all(|row| row.selection.token != u32::MAX) {
+            for chunk in &next.chunks {
+                self.history(chunk);
+            }
+            self.ahead = Some(next);
+        }
     }
 
     fn select(&self, history: &[u32], row: &RowSelection) -> Selected {
@@ -257,6 +279,9 @@ impl Executor for Mock {
             });
         }
         check_tables(step, &self.limits);
+        let ahead = self.ahead.take();
+        let came = ahead.is_some_and(|ahead| ahead.chunks == step.chunks);
+        self.log.borrow_mut().ahead += usize::from(came);
         let mut results = Vec::new();
         for chunk in &step.chunks {
             let history = self.history(chunk);
@@ -269,6 +294,8 @@ impl Executor for Mock {
         }
         if self.log.borrow().lose_row_at == Some(number) {
             results.pop();
+        } else if let Some(next) = &step.next {
+            self.run_ahead(next, &results);
         }
         Ok(results)
     }

@@ -171,7 +171,7 @@ impl Bench {
     }
 
     fn step(&mut self, chunks: Vec<Chunk>) -> Result<Vec<u32>> {
-        let step = Step { chunks };
+        let step = Step { chunks, next: None };
         let selected = pollster::block_on(self.loaded.model.step(&mut self.cache, &step))?;
         anyhow::ensure!(
             selected.iter().all(|row| row.selection.broken == 0),
