@@ -48,38 +48,28 @@ fn axes(kernel: Kernel) -> Axes {
             &[
                 &[
                     (Constant::Lanes, 8),
-                    (Constant::RowGroupsOut, 1),
-                    (Constant::Cols, 1),
-                ],
-                &[
-                    (Constant::Lanes, 8),
                     (Constant::RowGroupsOut, 2),
                     (Constant::Cols, 1),
                 ],
                 &[
                     (Constant::Lanes, 8),
-                    (Constant::RowGroupsOut, 3),
-                    (Constant::Cols, 1),
-                ],
-                &[
-                    (Constant::Lanes, 16),
                     (Constant::RowGroupsOut, 2),
-                    (Constant::Cols, 1),
+                    (Constant::Cols, 8),
                 ],
                 &[
-                    (Constant::Lanes, 16),
-                    (Constant::RowGroupsOut, 3),
-                    (Constant::Cols, 1),
-                ],
-                &[
-                    (Constant::Lanes, 16),
+                    (Constant::Lanes, 8),
                     (Constant::RowGroupsOut, 1),
                     (Constant::Cols, 3),
                 ],
                 &[
-                    (Constant::Lanes, 8),
-                    (Constant::RowGroupsOut, 1),
-                    (Constant::Cols, 8),
+                    (Constant::Lanes, 4),
+                    (Constant::RowGroupsOut, 6),
+                    (Constant::Cols, 1),
+                ],
+                &[
+                    (Constant::Lanes, 4),
+                    (Constant::RowGroupsOut, 3),
+                    (Constant::Cols, 4),
                 ],
             ],
         ),

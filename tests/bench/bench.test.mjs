@@ -20,7 +20,7 @@ test("a median is the middle, or the mean of both middles, whatever the order", 
 });
 
 test("times are of a token and counters of a step", () => {
-  const counters = { steps: 4, dispatches: 740, submits: 4, bytes_read: 128, bytes_uploaded: 8, pipelines_late: 1 };
+  const counters = { steps: 4, dispatches: 740, submits: 4, bytes_read: 128, bytes_uploaded: 8, host_ms: 6, pipelines_late: 1 };
   const samples = [
     { tokens: 8, wall_ms: 16, cpu_ms: 24, counters },
     { tokens: 8, wall_ms: 32, cpu_ms: 8, counters },
@@ -29,7 +29,7 @@ test("times are of a token and counters of a step", () => {
   assert.equal(found.wall_ms.median, 3);
   assert.equal(found.cpu_ms.min, 1);
   assert.equal(found.rounds, 2);
-  assert.deepEqual(found.counters, { dispatches: 185, submits: 1, bytes_read: 32, bytes_uploaded: 2, pipelines_late: 2 });
+  assert.deepEqual(found.counters, { dispatches: 185, submits: 1, bytes_read: 32, bytes_uploaded: 2, host_ms: 1.5, pipelines_late: 2 });
   assert.equal(summarize([{ tokens: 1, wall_ms: 1, cpu_ms: null }]).cpu_ms, null);
   assert.equal(summarize([]), null);
 });

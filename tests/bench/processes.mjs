@@ -11,8 +11,9 @@ export function parseStat(text) {
   return { parent: Number(fields[1]), ticks: Number(fields[11]) + Number(fields[12]) };
 }
 
-// Milliseconds of all processes below `root`, without itself; null where there is no /proc.
-export function treeTicks(root) {
+// Milliseconds of all processes below `root`, without itself, or of those whose command line has a word; null where
+// there is no /proc.
+export function treeTicks(root, word = "") {
   const all = new Map();
   let names;
   try {
@@ -36,6 +37,13 @@ export function treeTicks(root) {
     return false;
   };
   let sum = 0;
-  for (const [id, { ticks }] of all) if (below(id)) sum += ticks;
+  const named = (id) => {
+    try {
+      return !word || readFileSync(`/proc/${id}/cmdline`, "utf8").includes(word);
+    } catch {
+      return false;
+    }
+  };
+  for (const [id, { ticks }] of all) if (below(id) && named(id)) sum += ticks;
   return (sum * 1000) / TICKS;
 }

@@ -26,6 +26,7 @@ export function summarize(samples) {
         submits: step("submits"),
         bytes_read: step("bytes_read"),
         bytes_uploaded: step("bytes_uploaded"),
+        host_ms: step("host_ms"),
         pipelines_late: samples.reduce((sum, s) => sum + (s.counters?.pipelines_late ?? 0), 0),
       },
     }),

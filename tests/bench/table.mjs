@@ -94,13 +94,14 @@ and not the same. The last column compares the greedy tokens of one prompt with 
 function counters(ran) {
   const rows = ran.filter((row) => row.decode?.counters && row.where !== "CPU");
   if (!rows.length) return "";
-  const names = [["dispatches", "dispatches"], ["submits", "submits"], ["bytes_read", "bytes read"], ["bytes_uploaded", "bytes uploaded"]];
+  const names = [["dispatches", "dispatches"], ["submits", "submits"], ["bytes_read", "bytes read"], ["bytes_uploaded", "bytes uploaded"], ["host_ms", "host ms"]];
   const lines = rows.map(({ label, decode }) => [
     label,
     ...names.map(([name]) => number(decode.counters[name])),
     decode.counters.pipelines_late,
   ]);
-  return `Counters of a decode step, and shaders that were compiled late:\n\n${grid(["engine", ...names.map(([, name]) => name), "late"], lines)}`;
+  return `Counters of a decode step, and shaders that were compiled late. Host ms is what laying out and submitting a step takes, and in
+a browser the time of the processor of the page's process, which is all of the host's work:\n\n${grid(["engine", ...names.map(([, name]) => name), "late"], lines)}`;
 }
 
 function drivers(ran) {

@@ -132,13 +132,20 @@ fn free_lanes(profile: Profile) -> u32 {
     if profile.software { 8 } else { 64 }
 }
 
+/// Most tokens of a software adapter's workgroup. Without subgroups it takes as long to compile for four as
+/// with them for eight, and a browser compiles at each start.
+fn most_columns(profile: Profile) -> usize {
+    if profile.subgroups { 8 } else { 4 }
+}
+
 /// Runs of tokens, first and count, that a product takes one after the other. A software adapter's
-/// workgroup has up to four tokens or eight, and pays for those that it lacks: what is left over after
-/// the eights is made of smaller groups, where these are less work.
+/// workgroup has up to four tokens or as many as it may, and pays for those that it lacks: what is left over
+/// after the full ones is made of smaller groups, where these are less work.
 fn token_runs(params: &LinearParams) -> Vec<(usize, usize)> {
     let tokens = params.tokens;
-    let rest = tokens % 8;
-    if !params.profile.software || tokens <= 4 || rest == 0 || rest == 7 {
+    let most = most_columns(params.profile);
+    let rest = tokens % most;
+    if !params.profile.software || tokens <= 4 || rest == 0 || rest == most - 1 {
         return vec![(0, tokens)];
     }
     let whole = tokens - rest;
@@ -150,23 +157,14 @@ fn token_runs(params: &LinearParams) -> Vec<(usize, usize)> {
 }
 
 /// The product kernel of a software adapter: variant and rows of one workgroup.
-fn lane_variant(
-    profile: Profile,
-    layout: Layout,
-    rows_out: usize,
-    glu: bool,
-    cols: u32,
-) -> (Variant, usize) {
-    let lanes = if rows_out > 4096 && !profile.subgroups {
-        16
-    } else {
-        8
-    };
+fn lane_variant(profile: Profile, layout: Layout, glu: bool, cols: u32) -> (Variant, usize) {
     // More rows of a lane share the activations that it loads; more columns leave fewer registers for them.
-    let groups_out = match (profile.subgroups, cols, glu) {
-        (false, 1, false) => 3,
-        (_, 1, true) | (true, _, false) => 2,
-        _ => 1,
+    let (lanes, groups_out) = match (profile.subgroups, cols, glu) {
+        (false, 1, false) => (4, 6),
+        (false, 1, true) | (false, _, false) => (4, 3),
+        (false, _, true) => (4, 2),
+        (true, 1, true) | (true, _, false) => (8, 2),
+        (true, _, true) => (8, 1),
     };
     // A gate and its up row are two rows for one result.
     let groups = if glu { 2 * groups_out } else { groups_out };
@@ -200,10 +198,13 @@ fn split_variant(glu: bool, cols: usize) -> Variant {
 fn linear_variant(params: &LinearParams, tokens: usize) -> (Variant, usize, usize) {
     let glu = params.glu.is_some();
     if params.profile.software {
-        let cols = if tokens > 4 { 8 } else { tokens };
+        let cols = if tokens > 4 {
+            most_columns(params.profile)
+        } else {
+            tokens
+        };
         let layout = params.matrix.layout;
-        let (variant, rows) =
-            lane_variant(params.profile, layout, params.rows_out, glu, word(cols));
+        let (variant, rows) = lane_variant(params.profile, layout, glu, word(cols));
         return (variant, rows, cols);
     }
     if tokens > 16 && params.norm.is_none() {
@@ -390,7 +391,7 @@ impl FiresideOps for CubeBackend {
         buffers.push(&routes);
         let layout = params.matrix.layout;
         let (variant, rows) = if params.profile.software {
-            lane_variant(params.profile, layout, params.y_stride, glu, 1)
+            lane_variant(params.profile, layout, glu, 1)
         } else {
             (split_variant(glu, 1), 32)
         };

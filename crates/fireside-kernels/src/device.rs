@@ -442,6 +442,20 @@ impl ComputeDevice {
         self.recorder.as_ref()?.allocated_bytes()
     }
 
+    /// Bytes per second that a copy of so many bytes on the device reaches, read and written together;
+    /// `None` on the CPU.
+    ///
+    /// # Errors
+    ///
+    /// The device's failure.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn copy_bandwidth(&self, bytes: u64) -> Result<Option<f64>, DeviceError> {
+        let recorder = self.recorder.as_ref();
+        recorder
+            .map(|own| own.copy_bandwidth(bytes.min(self.max_binding())))
+            .transpose()
+    }
+
     pub(crate) fn recorder(&self) -> Option<&Recorder> {
         self.recorder.as_ref()
     }

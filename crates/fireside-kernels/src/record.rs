@@ -211,6 +211,41 @@ impl Recorder {
         Some(report.total_allocated_bytes)
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn copy_bandwidth(&self, bytes: u64) -> Result<f64, DeviceError> {
+        const COPIES: u32 = 4;
+        let buffer = || {
+            self.0.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("bytes of a copy"),
+                size: bytes.next_multiple_of(wgpu::COPY_BUFFER_ALIGNMENT),
+                usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        };
+        let (from, to) = (buffer(), buffer());
+        let copy = || {
+            let mut encoder = self.0.device.create_command_encoder(&Default::default());
+            for _ in 0..COPIES {
+                encoder.copy_buffer_to_buffer(&from, 0, &to, 0, from.size());
+            }
+            let index = self.0.queue.submit([encoder.finish()]);
+            let wait = wgpu::PollType::Wait {
+                submission_index: Some(index),
+                timeout: None,
+            };
+            self.0
+                .device
+                .poll(wait)
+                .map_err(|error| lost(error.to_string()))
+        };
+        // The first ones touch the memory.
+        copy()?;
+        let began = std::time::Instant::now();
+        copy()?;
+        let moved = 2 * u64::from(COPIES) * from.size();
+        Ok(moved as f64 / began.elapsed().as_secs_f64())
+    }
+
     fn pipeline(&self, variant: Variant) -> Result<wgpu::ComputePipeline, DeviceError> {
         let mut pipelines = self
             .0

@@ -25,6 +25,7 @@ mod pack;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod path;
 mod plan;
+pub mod probe;
 mod quantize;
 pub mod ranking;
 mod recordings;

@@ -120,6 +120,11 @@ impl Matrix {
         self.rows
     }
 
+    /// Columns.
+    pub fn columns(&self) -> usize {
+        self.parts.first().map_or(0, |p| p.shape.matrix.columns)
+    }
+
     /// Bytes on the device.
     pub fn bytes(&self) -> u64 {
         let of = |p: &MatrixPart| {

@@ -40,6 +40,7 @@ export async function open() {
         bytes_read: since("readBytes"),
         bytes_uploaded: since("uploadedBytes"),
         pipelines_late: since("pipelines"),
+        host_ms: times.page_ms,
       },
     };
   }

@@ -8,7 +8,8 @@ export async function mark() {
 export function between(before, after) {
   return {
     wall_ms: after.wall - before.wall,
-    cpu_ms: before.cpu === null ? null : after.cpu - before.cpu,
+    cpu_ms: before.cpu.all === null ? null : after.cpu.all - before.cpu.all,
+    page_ms: before.cpu.page === null ? null : after.cpu.page - before.cpu.page,
   };
 }
 

@@ -71,7 +71,11 @@ async function open() {
   const opened = new Promise((resolve, reject) => {
     withPage(chromium, async ({ page: tab, said }) => {
       tab.setDefaultTimeout(0);
-      await tab.exposeFunction("cpuNow", () => treeTicks(process.pid));
+      await tab.exposeFunction("cpuNow", () => ({
+        all: treeTicks(process.pid),
+        // Pages and their workers: WebAssembly and JavaScript. The adapter has a process of its own.
+        page: treeTicks(process.pid, "--type=renderer"),
+      }));
       await tab.goto(`${server.origin}/`);
       resolve({ tab, said });
       await until;

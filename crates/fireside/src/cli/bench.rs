@@ -293,6 +293,7 @@ impl Series {
                 "submits": self.counters.submits,
                 "bytes_read": self.counters.read,
                 "bytes_uploaded": self.counters.uploaded,
+                "host_ms": self.counters.host_nanos as f64 / 1e6,
                 "pipelines_late": late,
             },
         })
@@ -315,6 +316,7 @@ impl Series {
             "steps": self.steps,
             "dispatches_per_step": self.counters.dispatches as f64 / steps,
             "submits_per_step": self.counters.submits as f64 / steps,
+            "host_ms_per_step": self.counters.host_nanos as f64 / 1e6 / steps,
             "readback_bytes_per_step": self.counters.read as f64 / steps,
             "upload_bytes_per_step": self.counters.uploaded as f64 / steps,
         })
@@ -322,7 +324,7 @@ impl Series {
 }
 
 /// Median, least and most.
-fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
+pub(super) fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
     let median = values.get(values.len() / 2).copied().unwrap_or(f64::NAN);
     (
@@ -441,8 +443,15 @@ fn table(report: &Value) {
     }
     println!();
     println!(
-        "{:<16} {:>9} {:>12} {:>21} {:>10} {:>7} {:>9}",
-        "test", "tok/s", "cpu-ms/token", "(min .. max)", "dispatches", "submits", "readback"
+        "{:<16} {:>9} {:>12} {:>21} {:>10} {:>7} {:>9} {:>8}",
+        "test",
+        "tok/s",
+        "cpu-ms/token",
+        "(min .. max)",
+        "dispatches",
+        "submits",
+        "readback",
+        "host ms"
     );
     let decodes = report["decodes"].as_array().map_or(0, Vec::len);
     let decodes = (0..decodes).map(|at| (format!("decodes/{at}"), "tg"));
@@ -460,7 +469,7 @@ fn table(report: &Value) {
             depth => format!(" @ d{depth:.0}"),
         };
         println!(
-            "{:<16} {:>9.1} {:>12.1} {:>21} {:>10.1} {:>7.1} {:>7.0} B",
+            "{:<16} {:>9.1} {:>12.1} {:>21} {:>10.1} {:>7.1} {:>7.0} B {:>8}",
             format!("{label}{tokens:.0}{together}{depth}"),
             get("tokens_per_second"),
             get("cpu_ms_per_token/median"),
@@ -472,10 +481,14 @@ fn table(report: &Value) {
             get("dispatches_per_step"),
             get("submits_per_step"),
             get("readback_bytes_per_step"),
+            match get("host_ms_per_step") {
+                0.0 => "-".into(),
+                host => format!("{host:.2}"),
+            },
         );
     }
     println!(
-        "(dispatches, submits and readback are per step: a decode step is one token of each sequence)"
+        "(dispatches, submits and readback are per step: a decode step is one token of each sequence; host ms is what\nlaying out and submitting a recorded step takes)"
     );
     println!();
     let bytes = |pointer: &str| {

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod bench;
+mod bench_kernels;
 mod bench_requests;
 mod bench_serve;
 mod chat;
@@ -330,6 +331,8 @@ enum RerankFormat {
 enum BenchCommand {
     /// Measure any server with OpenAI's interface under load.
     Serve(Box<bench_serve::ServeBenchArgs>),
+    /// Measure the kernels of a model by themselves, against the device's bandwidth.
+    Kernels(Box<bench_kernels::KernelBenchArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -407,6 +410,10 @@ fn run(command: Command) -> Result<()> {
             command: Some(BenchCommand::Serve(args)),
             ..
         }) => bench_serve::run(&args),
+        Command::Bench(BenchArgs {
+            command: Some(BenchCommand::Kernels(args)),
+            ..
+        }) => bench_kernels::run(&local(&args.model.model, &Options::from_env())?, &args),
         Command::Bench(args) => {
             let options = Options::from_env();
             let path = local(&args.model.model, &options)?;
