@@ -121,6 +121,8 @@ fn axes(kernel: Kernel) -> Axes {
                 &[
                     (Constant::Lanes, 8),
                     (Constant::HeadQuads, 16),
+                    (Constant::Parts, 2),
+                    (Constant::Positions, 4),
                     (Constant::Block, 32),
                     (Constant::Group, 3),
                     (Constant::Tokens, 4),
@@ -128,6 +130,8 @@ fn axes(kernel: Kernel) -> Axes {
                 &[
                     (Constant::Lanes, 32),
                     (Constant::HeadQuads, 64),
+                    (Constant::Parts, 2),
+                    (Constant::Positions, 1),
                     (Constant::Block, 32),
                     (Constant::Group, 8),
                     (Constant::Tokens, 1),
@@ -135,6 +139,8 @@ fn axes(kernel: Kernel) -> Axes {
                 &[
                     (Constant::Lanes, 32),
                     (Constant::HeadQuads, 2),
+                    (Constant::Parts, 1),
+                    (Constant::Positions, 1),
                     (Constant::Block, 32),
                     (Constant::Group, 1),
                     (Constant::Tokens, 1),

@@ -196,6 +196,8 @@ names! {
         HeadQuads => "HEAD_QUADS",
         /// Positions of a KV cache block.
         Block => "BLOCK",
+        /// Positions of a block that a lane owns.
+        Positions => "POSITIONS",
         /// Query heads that share a kv head.
         Group => "GROUP",
         /// Tokens of an attention tile.

@@ -29,8 +29,7 @@
 #include "attention_params.wgsl"
 
 const QUERIES: u32 = GROUP * TOKENS;
-const POSITIONS: u32 = BLOCK / LANES;
-const PARTS: u32 = (HEAD_QUADS + LANES - 1u) / LANES;
+const LAST_QUAD: u32 = HEAD_QUADS - 1u;
 
 var<workgroup> tile: vec4<u32>;
 var<workgroup> end: u32;
@@ -62,102 +61,115 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 
     // Queries past the tile's tokens repeat its last one and are not stored.
-    var query_at: array<u32, QUERIES>;
-    for (var i = 0u; i < QUERIES; i++) {
-        let token = first + min(i / GROUP, count - 1u);
-        query_at[i] = token * q_quads + (kv * GROUP + i % GROUP) * HEAD_QUADS;
-    }
-
-    var acc: array<array<vec4<f32>, PARTS>, QUERIES>;
-    var top: array<f32, QUERIES>;
-    var sum: array<f32, QUERIES>;
-    for (var i = 0u; i < QUERIES; i++) {
-        top[i] = MASKED;
-    }
+#repeat t TOKENS
+    let token_$t = min($tu, count - 1u);
+    let own_$t = select(start + token_$t, length - 1u, p.ends_at > 0u);
+#repeat g GROUP
+    let query_$t_$g = (first + token_$t) * q_quads + (kv * GROUP + $gu) * HEAD_QUADS;
+    var top_$t_$g = MASKED;
+    var sum_$t_$g = 0.0;
+#repeat i PARTS
+    var acc_$t_$g_$i = vec4<f32>(0.0);
+#endrepeat
+#endrepeat
+#endrepeat
 
     for (var b = begin; b * BLOCK < length; b++) {
         let block = info[table + b];
+#repeat t TOKENS
+#repeat g GROUP
+#repeat j POSITIONS
         // Zeroed by hand: some compilers zero a variable of a loop's body once, not each time around.
-        var s: array<array<f32, POSITIONS>, QUERIES>;
-        for (var i = 0u; i < QUERIES; i++) {
-            for (var j = 0u; j < POSITIONS; j++) {
-                s[i][j] = 0.0;
-            }
-        }
+        var s_$t_$g_$j: f32;
+        s_$t_$g_$j = 0.0;
+#endrepeat
+#endrepeat
+#endrepeat
         for (var quad = 0u; quad < HEAD_QUADS; quad++) {
-            var k: array<vec4<f32>, POSITIONS>;
-            for (var j = 0u; j < POSITIONS; j++) {
-                k[j] = stored_load(keys[key_at(block, kv, p.kv_heads, quad, lane + j * LANES)]);
-            }
-            for (var i = 0u; i < QUERIES; i++) {
-                let v = q[query_at[i] + quad];
-                for (var j = 0u; j < POSITIONS; j++) {
-                    s[i][j] = dot_add(v, k[j], s[i][j]);
-                }
-            }
+#repeat j POSITIONS
+            let k_$j = stored_load(keys[key_at(block, kv, p.kv_heads, quad, lane + $ju * LANES)]);
+#endrepeat
+#repeat t TOKENS
+#repeat g GROUP
+            let v_$t_$g = q[query_$t_$g + quad];
+#repeat j POSITIONS
+            s_$t_$g_$j = dot_add(v_$t_$g, k_$j, s_$t_$g_$j);
+#endrepeat
+#endrepeat
+#endrepeat
         }
-        for (var i = 0u; i < QUERIES; i++) {
-            var own = start + min(i / GROUP, count - 1u);
-            if (p.ends_at > 0u) {
-                own = length - 1u;
-            }
-            for (var j = 0u; j < POSITIONS; j++) {
-                let position = b * BLOCK + lane + j * LANES;
-                let seen = position <= own && (p.window == 0u || position + p.window > own);
-                var score = s[i][j] * p.scale;
-                if (p.cap > 0.0) {
-                    score = soft_cap(score, p.cap);
-                }
-                s[i][j] = select(MASKED, score, seen);
-                scores[i * BLOCK + lane + j * LANES] = s[i][j];
-            }
+#repeat j POSITIONS
+        let position_$j = b * BLOCK + lane + $ju * LANES;
+#repeat t TOKENS
+        let seen_$t_$j = position_$j <= own_$t && (p.window == 0u || position_$j + p.window > own_$t);
+#repeat g GROUP
+        s_$t_$g_$j *= p.scale;
+        if (p.cap > 0.0) {
+            s_$t_$g_$j = soft_cap(s_$t_$g_$j, p.cap);
         }
+        s_$t_$g_$j = select(MASKED, s_$t_$g_$j, seen_$t_$j);
+        scores[($tu * GROUP + $gu) * BLOCK + lane + $ju * LANES] = s_$t_$g_$j;
+#endrepeat
+#endrepeat
+#endrepeat
         workgroupBarrier();
-        for (var i = 0u; i < QUERIES; i++) {
-            var highest = top[i];
-            for (var j = 0u; j < BLOCK; j++) {
-                highest = max(highest, scores[i * BLOCK + j]);
-            }
-            let shrink = exp(top[i] - highest);
-            top[i] = highest;
-            sum[i] *= shrink;
-            for (var part = 0u; part < PARTS; part++) {
-                acc[i][part] *= shrink;
-            }
-            for (var j = 0u; j < POSITIONS; j++) {
-                // A block of masked positions only must not count as exp(0).
-                let w = select(exp(s[i][j] - highest), 0.0, s[i][j] == MASKED);
-                weights[i * BLOCK + lane + j * LANES] = w;
-            }
+#repeat t TOKENS
+#repeat g GROUP
+        var highest_$t_$g = top_$t_$g;
+#endrepeat
+#endrepeat
+        for (var j = 0u; j < BLOCK; j += 4u) {
+#repeat t TOKENS
+#repeat g GROUP
+#repeat j 4
+            highest_$t_$g = max(highest_$t_$g, scores[($tu * GROUP + $gu) * BLOCK + j + $ju]);
+#endrepeat
+#endrepeat
+#endrepeat
         }
+#repeat t TOKENS
+#repeat g GROUP
+        let shrink_$t_$g = exp(top_$t_$g - highest_$t_$g);
+        top_$t_$g = highest_$t_$g;
+        sum_$t_$g *= shrink_$t_$g;
+#repeat i PARTS
+        acc_$t_$g_$i *= shrink_$t_$g;
+#endrepeat
+#repeat j POSITIONS
+        // A block of masked positions only must not count as exp(0).
+        let w_$t_$g_$j = select(exp(s_$t_$g_$j - highest_$t_$g), 0.0, s_$t_$g_$j == MASKED);
+        weights[($tu * GROUP + $gu) * BLOCK + lane + $ju * LANES] = w_$t_$g_$j;
+#endrepeat
+#endrepeat
+#endrepeat
         workgroupBarrier();
         let filled = min(BLOCK, length - b * BLOCK);
         for (var j = 0u; j < filled; j++) {
-            var v: array<vec4<f32>, PARTS>;
-            for (var part = 0u; part < PARTS; part++) {
-                let quad = min(lane + part * LANES, HEAD_QUADS - 1u);
-                v[part] = stored_load(values[value_at(block, kv, p.kv_heads, quad, j)]);
-            }
-            for (var i = 0u; i < QUERIES; i++) {
-                let w = weights[i * BLOCK + j];
-                sum[i] += w;
-                for (var part = 0u; part < PARTS; part++) {
-                    acc[i][part] = fma(v[part], vec4<f32>(w), acc[i][part]);
-                }
-            }
+            let value = value_at(block, kv, p.kv_heads, 0u, j);
+#repeat i PARTS
+            let v_$i = stored_load(values[value + min(lane + $iu * LANES, LAST_QUAD)]);
+#endrepeat
+#repeat t TOKENS
+#repeat g GROUP
+            let w_$t_$g = weights[($tu * GROUP + $gu) * BLOCK + j];
+            sum_$t_$g += w_$t_$g;
+#repeat i PARTS
+            acc_$t_$g_$i = fma(v_$i, vec4<f32>(w_$t_$g), acc_$t_$g_$i);
+#endrepeat
+#endrepeat
+#endrepeat
         }
     }
 
-    for (var i = 0u; i < QUERIES; i++) {
-        if (i / GROUP < count) {
-            for (var part = 0u; part < PARTS; part++) {
-                let quad = lane + part * LANES;
-                if (quad < HEAD_QUADS) {
-                    out[query_at[i] + quad] = acc[i][part] / sum[i];
-                }
-            }
-        }
+#repeat t TOKENS
+#repeat g GROUP
+#repeat i PARTS
+    if ($tu < count && lane + $iu * LANES <= LAST_QUAD) {
+        out[query_$t_$g + lane + $iu * LANES] = acc_$t_$g_$i / sum_$t_$g;
     }
+#endrepeat
+#endrepeat
+#endrepeat
     // Columns past the last head stay zero for the next product.
     if (kv + 1u == p.kv_heads) {
         for (var t = 0u; t < count; t++) {

@@ -16,8 +16,7 @@ use crate::layout::{COLUMN_PAD, Layout, padded};
 use crate::ops::{FiresideOps, MaybeFloat, MaybeInt};
 use crate::params::{
     AdjustParams, AttentionParams, BLOCK, EmbedParams, ExpertsParams, GluParams, KvDtype,
-    LANE_DIMS, LinearParams, MatrixShape, NormParams, Profile, RopeParams, RouteParams,
-    SelectParams,
+    LinearParams, MatrixShape, NormParams, Profile, RopeParams, RouteParams, SelectParams,
 };
 use crate::record::{self, Launch};
 
@@ -489,18 +488,15 @@ impl FiresideOps for CubeBackend {
     ) -> FloatTensor<Self> {
         let stride = q.meta.shape()[1];
         let out = empty(&q, q.meta.shape()[0], stride, DType::F32);
+        let lanes = if params.profile.software { 8 } else { 32 };
         let variant = if params.profile.subgroups {
-            Variant::new(Kernel::AttentionLane)
-                .flag(Flag::Subgroups)
-                .constant(Constant::Parts, word(params.head_dim.div_ceil(LANE_DIMS)))
+            Variant::new(Kernel::AttentionLane).flag(Flag::Subgroups)
         } else {
-            Variant::new(Kernel::Attention)
+            Variant::new(Kernel::Attention).constant(Constant::Positions, word(BLOCK) / lanes)
         };
         let variant = variant
-            .constant(
-                Constant::Lanes,
-                if params.profile.software { 8 } else { 32 },
-            )
+            .constant(Constant::Lanes, lanes)
+            .constant(Constant::Parts, word(params.head_dim / 4).div_ceil(lanes))
             .constant(Constant::HeadQuads, word(params.head_dim / 4))
             .constant(Constant::Block, word(BLOCK))
             .constant(Constant::Group, word(params.heads / params.kv_heads))

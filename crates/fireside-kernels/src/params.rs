@@ -8,9 +8,6 @@ use crate::layout::Layout;
 /// Positions in one block of the KV cache.
 pub const BLOCK: usize = 32;
 
-/// Elements of a head that a software adapter's eight lanes take at a time: a vec4 each.
-pub(crate) const LANE_DIMS: usize = 32;
-
 /// Which kernel shapes suit an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Profile {
@@ -26,8 +23,8 @@ impl Profile {
     pub fn attention_tokens(self, group: usize, head_dim: usize) -> usize {
         let mut queries = 12;
         if self.subgroups {
-            // Accumulators are registers, or what a software adapter has for them.
-            queries = queries.min(48 / head_dim.div_ceil(LANE_DIMS));
+            // Accumulators are registers, or what a software adapter has for them: a vec4 of each lane for 32 elements.
+            queries = queries.min(48 / head_dim.div_ceil(32));
         }
         (queries / group).max(1)
     }
