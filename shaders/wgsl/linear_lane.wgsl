@@ -15,7 +15,8 @@
 //   Every lane needs all 32 activations of a block. A software adapter loads lane by lane,
 //   32 bits at a time, uniform address or not, so with SUBGROUPS each of eight lanes loads
 //   one vec4 and broadcasts it: an eighth of the loads.
-//   IN_PLACE leaves quants at their bits, see weights.wgsl: SwiftShader shifts lane by lane.
+//   IN_PLACE leaves quants at their bits, see weights.wgsl: SwiftShader shifts lane by lane, and with
+//   SUBGROUPS the activations are scaled for it once, by the lane that loads them.
 // Grid: x = LANES * ROW_GROUPS_OUT groups of four rows, y = token groups of COLS, the first of
 //   them at token `first`; with EXPERTS as many as are launched.
 // Limits: 7 storage buffers and one uniform; no workgroup memory. SUBGROUPS wants subgroups
@@ -63,6 +64,9 @@ fn main(
     let x_quads = p.x_stride >> 2u;
 #if SUBGROUPS
     let mine = subgroup_lane & 7u;
+#if IN_PLACE
+    let down = brought_down(vec4<f32>(1.0), mine);
+#endif
 #endif
 
 #repeat c COLS
@@ -106,6 +110,7 @@ fn main(
         let gain_own = gain[block * 8u + mine];
 #endif
 #endif
+        // x_sum: of a chunk's activations; z: what its quants are multiplied with.
 #repeat c COLS
 #if SUBGROUPS
 #if NORM
@@ -115,12 +120,26 @@ fn main(
 #else
         let own_$c = x[base_$c + block * 8u + mine];
 #endif
+        let sum_own_$c = (own_$c.x + own_$c.y) + (own_$c.z + own_$c.w);
+#if IN_PLACE
+        let z_own_$c = own_$c * down;
+#else
+        let z_own_$c = own_$c;
 #endif
 #repeat s PARTS
+#if HAS_MIN
+        var x_sum_$c_$s = 0.0;
 #repeat i NV
-#if SUBGROUPS
-        let x_$c_$s_$i = subgroupBroadcast(own_$c, $su * NV + $iu);
+        x_sum_$c_$s += subgroupBroadcast(sum_own_$c, $su * NV + $iu);
+#endrepeat
+#endif
+#repeat i NV
+        let z_$c_$s_$i = subgroupBroadcast(z_own_$c, $su * NV + $iu);
+#endrepeat
+#endrepeat
 #else
+#repeat s PARTS
+#repeat i NV
 #if NORM
         let raw_$c_$s_$i = x[base_$c + block * 8u + $su * NV + $iu];
         squares_$c = dot_add(raw_$c_$s_$i, raw_$c_$s_$i, squares_$c);
@@ -128,10 +147,6 @@ fn main(
 #else
         let x_$c_$s_$i = x[base_$c + block * 8u + $su * NV + $iu];
 #endif
-#endif
-#endrepeat
-        // What the quants are multiplied with.
-#repeat i NV
 #if IN_PLACE
         let z_$c_$s_$i = brought_down(x_$c_$s_$i, $iu);
 #else
@@ -146,6 +161,7 @@ fn main(
         let x_sum_$c_$s = (sum_$c_$s.x + sum_$c_$s.y) + (sum_$c_$s.z + sum_$c_$s.w);
 #endif
 #endrepeat
+#endif
 #endrepeat
 #repeat g ROW_GROUPS
 #if Q8

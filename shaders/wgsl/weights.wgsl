@@ -131,9 +131,17 @@ fn brought_down(x: vec4<f32>, quad: u32) -> vec4<f32> {
     return x * 5.9604644775390625e-8;
 }
 #endif
+#endif
 
-// A pair of halves, as half2 gives it, by products in place of shifts.
-fn half2_in_place(word: u32) -> vec2<f32> {
+#if SCALE_HALF
+#if ROW_QUADS
+// A pair of halves as floats, exactly.
+fn scale_pair(word: u32) -> vec2<f32> {
+#if IN_PLACE
+#if SUBGROUPS
+    return half2(word);
+#else
+    // As half2 gives it, by products in place of shifts.
     let h = vec2<u32>(word & 0xffffu, word >> 16u);
     let magnitude = h & vec2<u32>(0x7fffu);
     let normal = bitcast<vec2<f32>>(magnitude * 8192u) * 5.192296858534828e33;
@@ -141,7 +149,12 @@ fn half2_in_place(word: u32) -> vec2<f32> {
     let small = vec2<f32>(vec2<i32>(magnitude)) * 5.9604644775390625e-8;
     let value = select(normal, small, magnitude < vec2<u32>(0x400u));
     return select(value, -value, h >= vec2<u32>(0x8000u));
+#endif
+#else
+    return half2(word);
+#endif
 }
+#endif
 #endif
 
 // Where a plane of `chunks` chunks a row holds the one of a row.
@@ -162,13 +175,7 @@ fn affine4(at: u32) -> array<vec2<f32>, 4> {
 #else
 #if SCALE_HALF
     let s = scales[at >> 2u];
-#if IN_PLACE
-    return array<vec2<f32>, 4>(
-        half2_in_place(s.x), half2_in_place(s.y), half2_in_place(s.z), half2_in_place(s.w),
-    );
-#else
-    return array<vec2<f32>, 4>(half2(s.x), half2(s.y), half2(s.z), half2(s.w));
-#endif
+    return array<vec2<f32>, 4>(scale_pair(s.x), scale_pair(s.y), scale_pair(s.z), scale_pair(s.w));
 #else
     let low = bitcast<vec4<f32>>(scales[at >> 1u]);
     let high = bitcast<vec4<f32>>(scales[(at >> 1u) + 1u]);

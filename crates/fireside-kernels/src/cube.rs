@@ -174,10 +174,7 @@ fn lane_variant(profile: Profile, layout: Layout, glu: bool, cols: u32) -> (Vari
         .constant(Constant::Cols, cols)
         .flag(Flag::RowQuads)
         .flag_if(Flag::Subgroups, profile.subgroups)
-        .flag_if(
-            Flag::InPlace,
-            !profile.subgroups && layout.scale_group() > 0,
-        );
+        .flag_if(Flag::InPlace, layout.scale_group() > 0);
     (variant, (4 * lanes * groups_out) as usize)
 }
 
