@@ -238,8 +238,6 @@ pub fn variants(kernel: Kernel) -> Vec<Variant> {
                 for (bit, flag) in free.iter().enumerate() {
                     variant = variant.flag_if(*flag, mask >> bit & 1 == 1);
                 }
-                let in_place = kernel == Kernel::LinearLane && variant.has(Flag::Quantized);
-                variant = variant.flag_if(Flag::InPlace, in_place);
                 all.push(variant);
                 // Logits alone are capped: the product with a head, which does nothing besides. What is
                 // activated has no gate and goes nowhere else.

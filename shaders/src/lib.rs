@@ -47,7 +47,7 @@ kernels! {
     Embed => "embed",
     /// Root-mean-square norm or layer norm of chosen rows.
     RmsNorm => "rms_norm",
-    /// Matrix product, one lane a row: software adapters.
+    /// Matrix product, some rows a lane: software adapters.
     LinearLane => "linear_lane",
     /// Matrix times a few columns, K split across a workgroup: GPUs.
     LinearSplit => "linear_split",
@@ -162,8 +162,6 @@ names! {
         RowQuads => "ROW_QUADS",
         /// Eight lanes of a subgroup share their loads.
         Subgroups => "SUBGROUPS",
-        /// Quants become floats where they stand in their word.
-        InPlace => "IN_PLACE",
         /// Rows are those of chosen experts.
         Experts => "EXPERTS",
     }

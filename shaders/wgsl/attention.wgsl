@@ -18,18 +18,9 @@
 
 #include "common.wgsl"
 #include "activation.wgsl"
-#include "cache.wgsl"
-
-@group(0) @binding(auto) var<storage, read_write> out: array<vec4<f32>>;
-@group(0) @binding(auto) var<storage, read_write> q: array<vec4<f32>>;
-@group(0) @binding(auto) var<storage, read_write> keys: array<Stored>;
-@group(0) @binding(auto) var<storage, read_write> values: array<Stored>;
-@group(0) @binding(auto) var<storage, read_write> info: array<u32>;
-
 #include "attention_params.wgsl"
 
 const QUERIES: u32 = GROUP * TOKENS;
-const LAST_QUAD: u32 = HEAD_QUADS - 1u;
 
 var<workgroup> tile: vec4<u32>;
 var<workgroup> end: u32;

@@ -12,17 +12,8 @@
 
 #include "common.wgsl"
 #include "activation.wgsl"
-#include "cache.wgsl"
-
-@group(0) @binding(auto) var<storage, read_write> out: array<vec4<f32>>;
-@group(0) @binding(auto) var<storage, read_write> q: array<vec4<f32>>;
-@group(0) @binding(auto) var<storage, read_write> keys: array<Stored>;
-@group(0) @binding(auto) var<storage, read_write> values: array<Stored>;
-@group(0) @binding(auto) var<storage, read_write> info: array<u32>;
-
 #include "attention_params.wgsl"
 
-const LAST_QUAD: u32 = HEAD_QUADS - 1u;
 
 @compute @workgroup_size(LANES)
 fn main(

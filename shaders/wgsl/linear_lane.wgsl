@@ -15,8 +15,8 @@
 //   Every lane needs all 32 activations of a block. A software adapter loads lane by lane,
 //   32 bits at a time, uniform address or not, so with SUBGROUPS each of eight lanes loads
 //   one vec4 and broadcasts it: an eighth of the loads.
-//   IN_PLACE leaves quants at their bits, see weights.wgsl: SwiftShader shifts lane by lane, and with
-//   SUBGROUPS the activations are scaled for it once, by the lane that loads them.
+//   Quants become floats where they stand in their word, see weights.wgsl: SwiftShader shifts lane by lane.
+//   With SUBGROUPS the activations are scaled for it once, by the lane that loads them.
 // Grid: x = LANES * ROW_GROUPS_OUT groups of four rows, y = token groups of COLS, the first of
 //   them at token `first`; with EXPERTS as many as are launched.
 // Limits: 7 storage buffers and one uniform; no workgroup memory. SUBGROUPS wants subgroups
@@ -64,7 +64,7 @@ fn main(
     let x_quads = p.x_stride >> 2u;
 #if SUBGROUPS
     let mine = subgroup_lane & 7u;
-#if IN_PLACE
+#if QUANTIZED
     let down = brought_down(vec4<f32>(1.0), mine);
 #endif
 #endif
@@ -121,7 +121,7 @@ fn main(
         let own_$c = x[base_$c + block * 8u + mine];
 #endif
         let sum_own_$c = (own_$c.x + own_$c.y) + (own_$c.z + own_$c.w);
-#if IN_PLACE
+#if QUANTIZED
         let z_own_$c = own_$c * down;
 #else
         let z_own_$c = own_$c;
@@ -147,7 +147,7 @@ fn main(
 #else
         let x_$c_$s_$i = x[base_$c + block * 8u + $su * NV + $iu];
 #endif
-#if IN_PLACE
+#if QUANTIZED
         let z_$c_$s_$i = brought_down(x_$c_$s_$i, $iu);
 #else
         let z_$c_$s_$i = x_$c_$s_$i;
@@ -179,7 +179,7 @@ fn main(
 #endif
 #endif
 #repeat r 4
-#if IN_PLACE
+#if QUANTIZED
             let q_$r = unpack_in_place(quants[at + $ru]);
 #else
             let q_$r = unpack(quants[at + $ru]);

@@ -90,7 +90,8 @@ fn unpack(w: vec4<u32>) -> array<vec4<f32>, 1> {
 }
 #endif
 
-#if IN_PLACE
+#if ROW_QUADS
+#if QUANTIZED
 // Quants become floats where they stand in their word, by masks: some software adapters shift lane by
 // lane. A quant is then too large by a power of two, and the activation it is multiplied with is made
 // smaller by the same (brought_down), so that every product keeps its bits.
@@ -132,12 +133,12 @@ fn brought_down(x: vec4<f32>, quad: u32) -> vec4<f32> {
 }
 #endif
 #endif
+#endif
 
 #if SCALE_HALF
 #if ROW_QUADS
 // A pair of halves as floats, exactly.
 fn scale_pair(word: u32) -> vec2<f32> {
-#if IN_PLACE
 #if SUBGROUPS
     return half2(word);
 #else
@@ -149,9 +150,6 @@ fn scale_pair(word: u32) -> vec2<f32> {
     let small = vec2<f32>(vec2<i32>(magnitude)) * 5.9604644775390625e-8;
     let value = select(normal, small, magnitude < vec2<u32>(0x400u));
     return select(value, -value, h >= vec2<u32>(0x8000u));
-#endif
-#else
-    return half2(word);
 #endif
 }
 #endif

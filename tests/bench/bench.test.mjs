@@ -31,6 +31,8 @@ test("times are of a token and counters of a step", () => {
   assert.equal(found.rounds, 2);
   assert.deepEqual(found.counters, { dispatches: 185, submits: 1, bytes_read: 32, bytes_uploaded: 2, host_ms: 1.5, pipelines_late: 2 });
   assert.equal(summarize([{ tokens: 1, wall_ms: 1, cpu_ms: null }]).cpu_ms, null);
+  const untold = summarize([{ tokens: 1, wall_ms: 1, cpu_ms: 1, counters: { ...counters, host_ms: null } }]);
+  assert.equal(untold.counters.host_ms, null);
   assert.equal(summarize([]), null);
 });
 

@@ -53,16 +53,21 @@ if [ -z "${FIRESIDE_TEST_GGUF:-}" ]; then
   FIRESIDE_TEST_GGUF=$("$fireside" fetch smollm2 2>"$out/fetch.log") || echo "no model: $(tail -n 1 "$out/fetch.log")"
   export FIRESIDE_TEST_GGUF
 fi
-step parity cargo test --workspace --no-fail-fast --test smollm2 --test counters --test synthetic
+step parity cargo test --workspace --no-fail-fast --test parity --test record --test smollm2 --test counters --test synthetic \
+  --test ahead --test speculation
 
 # shellcheck disable=SC2086
 step compare cargo xtask bench --out "$out/compare" --only $rows $options
 report smollm2.json bench "$fireside" bench -m "$FIRESIDE_TEST_GGUF" -d gpu -s 1,4,16 -r 5 --format json
+report smollm2-kernels.json kernels "$fireside" bench kernels -m "$FIRESIDE_TEST_GGUF" -d gpu --format json
+# `fireside bench` waits for every token; an answer's steps run ahead of what is read.
+report smollm2-answer.json answer "$fireside" generate "Once upon a time" -m "$FIRESIDE_TEST_GGUF" -d gpu -n 512 --temperature 0 --ignore-eos --format json
 
 for size in $sizes; do
   model=$out/.random-$size.gguf
   step "synth-$size" cargo xtask synth "$model" --size "$size"
   report "$size.json" "bench-$size" "$fireside" bench -m "$model" -d gpu -s 1,8 -n 64 -r 3 --format json
+  report "$size-kernels.json" "kernels-$size" "$fireside" bench kernels -m "$model" -d gpu --format json
   rm -f "$model"
 done
 

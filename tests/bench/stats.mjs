@@ -14,7 +14,7 @@ export function summarize(samples) {
   if (!samples.length) return null;
   const per = (field) => spread(samples.map((s) => (typeof s[field] === "number" ? s[field] / s.tokens : NaN)));
   const { counters } = samples.at(-1);
-  const step = (name) => (counters.steps ? counters[name] / counters.steps : null);
+  const step = (name) => (counters.steps && typeof counters[name] === "number" ? counters[name] / counters.steps : null);
   return {
     tokens: samples[0].tokens,
     rounds: samples.length,

@@ -11,9 +11,8 @@ use fireside_tests::{devices, fixture};
 
 /// The tokens of requests of several lengths, of which some come later and one is cancelled, and how many steps
 /// had run ahead.
-fn generate(device: &ComputeDevice, run_ahead: bool) -> (Vec<Vec<u32>>, u64) {
-    let path = fixture("tiny-llama").join("tied");
-    let loaded = load_path(&path, device.clone()).unwrap();
+fn generate(model: &str, device: &ComputeDevice, run_ahead: bool) -> (Vec<Vec<u32>>, u64) {
+    let loaded = load_path(&fixture(model), device.clone()).unwrap();
     let vocab = loaded.model.config().vocab as u32;
     let executor = ModelExecutor::new(loaded.model, 512, KvDtype::F16).unwrap();
     let config = EngineConfig {
@@ -62,11 +61,14 @@ fn generate(device: &ComputeDevice, run_ahead: bool) -> (Vec<Vec<u32>>, u64) {
 fn running_ahead_gives_the_same_tokens_on_every_device() {
     let test = "running_ahead_gives_the_same_tokens_on_every_device";
     for (place, device) in devices(test) {
-        let (plain, none) = generate(&device, false);
-        let (tokens, ahead) = generate(&device, true);
-        assert_eq!(tokens, plain, "{place}");
-        assert_eq!(none, 0, "{place}");
-        // The CPU records nothing, and so runs nothing ahead.
-        assert_eq!(ahead > 20, device.adapter().is_some(), "{place}: {ahead}");
+        for model in ["tiny-llama/tied", "families/qwen3-moe"] {
+            let (plain, none) = generate(model, &device, false);
+            let (tokens, ahead) = generate(model, &device, true);
+            assert_eq!(tokens, plain, "{model}, {place}");
+            assert_eq!(none, 0, "{model}, {place}");
+            // The CPU records nothing, and so runs nothing ahead.
+            let records = device.adapter().is_some();
+            assert_eq!(ahead > 20, records, "{model}, {place}: {ahead}");
+        }
     }
 }

@@ -28,7 +28,7 @@ pub struct EngineConfig {
     /// Start the next step before the last one's tokens are read, where all of its sequences go on generating
     /// and the device chooses their tokens. What is generated does not change. Where a sequence ends, or another
     /// one comes, a step was run in vain, so by default it is done where the executor gains by it: on a GPU,
-    /// which idles while the host reads.
+    /// which idles while the host reads. Models do it for up to 16 sequences at once.
     pub run_ahead: Option<bool>,
     /// Most LoRA adapters that the model has at once, 16 by default. They lie side by side on the device.
     pub max_loras: usize,

@@ -408,18 +408,22 @@ impl<E: Executor> Engine<E> {
     fn build_next(&mut self, plan: &Plan) -> Option<Step> {
         let wanted = self.config.run_ahead;
         let wanted = wanted.unwrap_or_else(|| self.executor.gains_ahead());
+        let drafts = self.config.speculate > 0 && plan.chunks.len() <= MOST_SPECULATING;
         // A draft may come instead; and where keys and values depend on the length, a step in vain would change
         // those before it.
-        if !wanted || self.config.speculate > 0 || !self.executor.shares_prefixes() {
+        if !wanted || drafts || !self.executor.shares_prefixes() {
             return None;
         }
         let mut next = Step::default();
         for planned in &plan.chunks {
             let end = planned.start + planned.len;
-            if !planned.decodes() || !self.scheduler.reach(planned.id, end + 1) {
+            if !planned.decodes() {
                 return None;
             }
             let row = self.generations.get(&planned.id)?.row_after_next()?;
+            if !self.scheduler.reach_next(planned.id) {
+                return None;
+            }
             let sequence = self.scheduler.running_sequence(planned.id)?;
             next.chunks.push(Chunk {
                 // Whatever the step selects.

@@ -142,6 +142,17 @@ impl Scheduler {
             && self.pool.grow(&mut sequence.table, positions).is_ok()
     }
 
+    /// Gives a running sequence the block for the token after its next one, which the next plan would give it,
+    /// if there is any.
+    pub(crate) fn reach_next(&mut self, id: SequenceId) -> bool {
+        let Some(sequence) = self.position(id).and_then(|at| self.running.get_mut(at)) else {
+            return false;
+        };
+        let positions = sequence.tokens().len() + 1;
+        positions <= sequence.most_positions()
+            && self.pool.grow(&mut sequence.table, positions).is_ok()
+    }
+
     /// Takes back the blocks of a running sequence that it has no tokens for.
     pub(crate) fn shrink(&mut self, id: SequenceId) {
         if let Some(sequence) = self.position(id).and_then(|at| self.running.get_mut(at)) {

@@ -27,7 +27,7 @@ pub struct Counters {
     /// Steps that were handed to the adapter before the results of those before them were read, and then
     /// asked for.
     pub ahead: u64,
-    /// Nanoseconds that the host took to lay steps out and hand them over.
+    /// Nanoseconds that the host took to lay recorded steps out and hand them over, without recording them.
     pub host_nanos: u64,
 }
 

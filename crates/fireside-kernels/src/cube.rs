@@ -126,7 +126,7 @@ fn padded_rows(matrix: &MatrixShape) -> usize {
     matrix.rows.next_multiple_of(crate::layout::ROW_PAD)
 }
 
-/// Lanes of a kernel whose lanes are independent of each other.
+/// Lanes of a kernel whose lanes are independent of each other, or share a row of any length: a power of two.
 fn free_lanes(profile: Profile) -> u32 {
     if profile.software { 8 } else { 64 }
 }
@@ -156,7 +156,7 @@ fn token_runs(params: &LinearParams) -> Vec<(usize, usize)> {
 }
 
 /// The product kernel of a software adapter: variant and rows of one workgroup.
-fn lane_variant(profile: Profile, layout: Layout, glu: bool, cols: u32) -> (Variant, usize) {
+fn lane_variant(profile: Profile, glu: bool, cols: u32) -> (Variant, usize) {
     // More rows of a lane share the activations that it loads; more columns leave fewer registers for them.
     let (lanes, groups_out) = match (profile.subgroups, cols, glu) {
         (false, 1, false) => (4, 6),
@@ -173,8 +173,7 @@ fn lane_variant(profile: Profile, layout: Layout, glu: bool, cols: u32) -> (Vari
         .constant(Constant::RowGroupsOut, groups_out)
         .constant(Constant::Cols, cols)
         .flag(Flag::RowQuads)
-        .flag_if(Flag::Subgroups, profile.subgroups)
-        .flag_if(Flag::InPlace, layout.scale_group() > 0);
+        .flag_if(Flag::Subgroups, profile.subgroups);
     (variant, (4 * lanes * groups_out) as usize)
 }
 
@@ -199,8 +198,7 @@ fn linear_variant(params: &LinearParams, tokens: usize) -> (Variant, usize, usiz
         } else {
             tokens
         };
-        let layout = params.matrix.layout;
-        let (variant, rows) = lane_variant(params.profile, layout, glu, word(cols));
+        let (variant, rows) = lane_variant(params.profile, glu, word(cols));
         return (variant, rows, cols);
     }
     if tokens > 16 && params.norm.is_none() {
@@ -387,7 +385,7 @@ impl FiresideOps for CubeBackend {
         buffers.push(&routes);
         let layout = params.matrix.layout;
         let (variant, rows) = if params.profile.software {
-            lane_variant(params.profile, layout, glu, 1)
+            lane_variant(params.profile, glu, 1)
         } else {
             (split_variant(glu, 1), 32)
         };

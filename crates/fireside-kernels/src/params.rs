@@ -21,10 +21,14 @@ impl Profile {
     /// Tokens that one attention workgroup serves where a sequence has several: as many as keep its queries
     /// (tokens times the `group` of heads that share a kv head) in reach.
     pub fn attention_tokens(self, group: usize, head_dim: usize) -> usize {
-        let mut queries = 12;
+        /// Most queries: attention.wgsl keeps the scores of a block for each.
+        const QUERIES: usize = 12;
+        /// Most vec4 that a lane of attention_lane.wgsl accumulates, in what the adapter has for registers; a
+        /// query has one for 32 elements of a head.
+        const ACCUMULATED: usize = 48;
+        let mut queries = QUERIES;
         if self.subgroups {
-            // Accumulators are registers, or what a software adapter has for them: a vec4 of each lane for 32 elements.
-            queries = queries.min(48 / head_dim.div_ceil(32));
+            queries = queries.min(ACCUMULATED / head_dim.div_ceil(32));
         }
         (queries / group).max(1)
     }

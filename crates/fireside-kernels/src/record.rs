@@ -141,7 +141,7 @@ pub struct Recording<T> {
 }
 
 /// Words of the step buffer that are taken from the results of the run before, whatever those are: one of
-/// each row of results.
+/// each row of results. A token that is none (a row without any sound logit selects one) gathers nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fed {
     /// Rows of results, and words that are fed.
@@ -213,7 +213,8 @@ impl Recorder {
 
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn copy_bandwidth(&self, bytes: u64) -> Result<f64, DeviceError> {
-        const COPIES: u32 = 4;
+        /// Seconds of a timing.
+        const TIMED: f64 = 0.1;
         let buffer = || {
             self.0.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("bytes of a copy"),
@@ -223,9 +224,10 @@ impl Recorder {
             })
         };
         let (from, to) = (buffer(), buffer());
-        let copy = || {
+        let copy = |count: u32| {
+            let began = std::time::Instant::now();
             let mut encoder = self.0.device.create_command_encoder(&Default::default());
-            for _ in 0..COPIES {
+            for _ in 0..count {
                 encoder.copy_buffer_to_buffer(&from, 0, &to, 0, from.size());
             }
             let index = self.0.queue.submit([encoder.finish()]);
@@ -233,17 +235,16 @@ impl Recorder {
                 submission_index: Some(index),
                 timeout: None,
             };
-            self.0
-                .device
-                .poll(wait)
-                .map_err(|error| lost(error.to_string()))
+            let waited = self.0.device.poll(wait);
+            waited.map_err(|error| lost(error.to_string()))?;
+            Ok::<_, DeviceError>(began.elapsed().as_secs_f64())
         };
-        // The first ones touch the memory.
-        copy()?;
-        let began = std::time::Instant::now();
-        copy()?;
-        let moved = 2 * u64::from(COPIES) * from.size();
-        Ok(moved as f64 / began.elapsed().as_secs_f64())
+        // The first one touches the memory.
+        copy(1)?;
+        let count = (TIMED / copy(1)?.max(1e-6)).clamp(1.0, 1024.0) as u32;
+        let mut times = (0..5).map(|_| copy(count)).collect::<Result<Vec<_>, _>>()?;
+        times.sort_by(f64::total_cmp);
+        Ok(2.0 * f64::from(count) * from.size() as f64 / times[times.len() / 2])
     }
 
     fn pipeline(&self, variant: Variant) -> Result<wgpu::ComputePipeline, DeviceError> {
@@ -265,8 +266,9 @@ impl Recorder {
         };
         // SAFETY: the source is one of fireside-shaders' own, whose loops end, and whose indices stay
         // inside the buffers that the operations pass with it as long as the step buffer's words
-        // (tokens, slots, block tables) are in range, which fireside-model's Plan checks before every
-        // step; experts' ids are written by a kernel and checked by those that read them. The tests of
+        // (slots, block tables) are in range, which fireside-model's Plan checks before every step. Tokens,
+        // which a run may be fed from results, and experts' ids, which a kernel writes, are checked by the
+        // kernels that read them. The tests of
         // the operations run every kernel over a table of awkward shapes with these checks off, here and
         // through Burn.
         let module = unsafe {
@@ -439,7 +441,7 @@ impl<T: Send + 'static> Recording<T> {
     }
 
     /// Runs the step over these words of the step buffer, of which there may be fewer than it
-    /// holds, and reads the results. Kernels do not check them: tokens, slots and tables must be in
+    /// holds, and reads the results. Kernels do not check them but for tokens: slots and tables must be in
     /// range, as they must be for the operations themselves.
     ///
     /// Dropping the future is allowed: the step runs, and its results are not read.

@@ -432,6 +432,25 @@ impl Decoder {
         head.product(hidden, extra, profile)
     }
 
+    /// The matrices that every token is multiplied with, and the gate inside the product where there is one.
+    /// Experts are not among them.
+    pub(crate) fn products(&self) -> impl Iterator<Item = (&Matrix, Option<Activation>)> {
+        let layers = self.layers.iter().flat_map(|layer| {
+            let second = match &layer.second {
+                Second::Dense(own) => {
+                    let gate = matches!(own.gate, Gate::Inside).then_some(own.activation.0);
+                    [Some((&own.gate_up, gate)), Some((&own.down, None))]
+                }
+                Second::Experts(_) => [None, None],
+            };
+            let attention = [&layer.attention.qkv, &layer.attention.out].map(|own| (own, None));
+            attention.into_iter().chain(second.into_iter().flatten())
+        });
+        // An encoder has neither norm nor head.
+        let tied = self.norm.is_some().then_some(&self.embedding);
+        layers.chain(self.head.as_ref().or(tied).map(|head| (head, None)))
+    }
+
     /// Every matrix, for sizes and layouts.
     pub fn matrices(&self) -> impl Iterator<Item = &Matrix> {
         self.layers

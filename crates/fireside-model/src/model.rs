@@ -90,7 +90,7 @@ impl Model {
 
     /// Runs a step: keys and values of its tokens go to the cache, and the wanted rows' logits
     /// are adjusted, selected from and, where asked, read whole. A step has run when its result comes,
-    /// one without wanted rows too.
+    /// one without wanted rows too; what likely comes next, [`Step::next`], may be under way then.
     ///
     /// # Errors
     ///
@@ -108,10 +108,12 @@ impl Model {
         let ahead = cache.ahead.take();
         let began = Instant::now();
         let plan = self.plan(step, cache)?;
+        let laid_out = began.elapsed();
         if plan.shape.tokens == 0 {
             return Ok(Vec::new());
         }
         if let Some((key, recording)) = self.recording(cache, &plan).await? {
+            let began = Instant::now();
             let running = match ahead.and_then(|ahead| ahead.into_run_of(&key, &plan)) {
                 Some(running) => running,
                 None => {
@@ -120,11 +122,11 @@ impl Model {
                 }
             };
             cache.ahead = self.start_ahead(cache, step, key, &recording)?;
-            counters::host(began.elapsed());
+            counters::host(laid_out + began.elapsed());
             let found = recording.results(running).await?;
             if let Some(ahead) = &mut cache.ahead {
                 let rows = found.chunks_exact(recording.kept().stride);
-                ahead.tell(rows.map(|row| Selection::from_words(row).token));
+                ahead.tell(rows.filter_map(|row| row.first().copied()));
             }
             return self.selected(step, recording.kept(), &found).await;
         }
@@ -154,6 +156,7 @@ impl Model {
         cache: &mut KvCache,
         step: &Step,
     ) -> Result<Vec<Vec<f32>>, ModelError> {
+        cache.ahead = None;
         let plan = self.plan(step, cache)?;
         if plan.shape.tokens == 0 {
             return Ok(Vec::new());
@@ -204,11 +207,13 @@ impl Model {
         if rows.any(|(_, row)| row.logits) {
             return Ok(None);
         }
-        let plan = self.plan(next, cache)?;
-        if Key::of(&plan, self.loras.version) != Some(key) {
-            return Ok(None);
+        // One that cannot be run is refused when it is asked for.
+        match self.plan(next, cache) {
+            Ok(plan) if Key::of(&plan, self.loras.version) == Some(key) => {
+                Ahead::start(recording, key, plan)
+            }
+            _ => Ok(None),
         }
-        Ahead::start(recording, key, plan)
     }
 
     fn hidden_states(

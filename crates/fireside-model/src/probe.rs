@@ -4,11 +4,14 @@ use burn::tensor::Tensor;
 use fireside_kernels::device::read_words;
 use fireside_kernels::layout::padded;
 use fireside_kernels::ops;
-use fireside_kernels::params::{AttentionParams, BLOCK, KvDtype};
+use fireside_kernels::params::{Activation, AttentionParams, BLOCK, KvDtype};
 
 use crate::error::ModelError;
 use crate::matrix::{Matrix, Product};
 use crate::model::Model;
+
+/// A matrix, and the gate inside its product.
+type Gated<'a> = (&'a Matrix, Option<Activation>);
 
 /// A kernel of a model with its inputs.
 pub struct Probe<'a> {
@@ -32,29 +35,39 @@ impl std::fmt::Debug for Probe<'_> {
 }
 
 impl<'a> Probe<'a> {
-    /// The products of a model's matrices with so many tokens. Matrices of one shape are one probe and take
-    /// turns, so that small ones do not come from a cache that would not hold the model.
+    /// The products of a model's layers and of its head with so many tokens, gated as in a step, without norms
+    /// and residuals. Matrices of one shape are one probe and take turns, so that small ones do not come from a
+    /// cache that would not hold the model. Experts are left out: what they cost hangs on the choice.
     ///
     /// # Errors
     ///
-    /// The device's failure.
+    /// The results would not fit a binding, or the device's failure.
     pub fn products(model: &'a Model, tokens: usize) -> Result<Vec<Self>, ModelError> {
         let (device, profile) = (model.device(), model.device().profile());
-        let mut shapes: Vec<(String, Vec<&Matrix>)> = Vec::new();
-        for matrix in model.decoder().matrices() {
+        let mut shapes: Vec<(String, Vec<Gated<'_>>)> = Vec::new();
+        for (matrix, gate) in model.decoder().products() {
             let layouts = matrix.layouts().map(|layout| format!("{layout:?}"));
             let layouts = layouts.collect::<Vec<_>>().join(" and ");
             let (rows, columns) = (matrix.rows(), matrix.columns());
             let plural = if tokens == 1 { "" } else { "s" };
-            let name = format!("{rows} x {columns} {layouts}, {tokens} token{plural}");
+            let gated = if gate.is_some() { ", gated" } else { "" };
+            let name = format!("{rows} x {columns} {layouts}{gated}, {tokens} token{plural}");
+            let needs = (tokens * padded(rows)) as u64 * 4;
+            if needs > device.max_binding() {
+                return Err(ModelError::AdapterTooSmall {
+                    what: format!("a product of {name}"),
+                    needs,
+                    allows: device.max_binding(),
+                });
+            }
             match shapes.iter_mut().find(|(own, _)| *own == name) {
-                Some((_, matrices)) => matrices.push(matrix),
-                None => shapes.push((name, vec![matrix])),
+                Some((_, matrices)) => matrices.push((matrix, gate)),
+                None => shapes.push((name, vec![(matrix, gate)])),
             }
         }
         let mut probes = Vec::new();
         for (name, matrices) in shapes {
-            let Some(first) = matrices.first() else {
+            let Some((first, _)) = matrices.first() else {
                 continue;
             };
             let stride = padded(first.columns());
@@ -66,8 +79,12 @@ impl<'a> Probe<'a> {
                 flops: 2.0 * (first.rows() * first.columns() * tokens) as f64,
                 model,
                 launch: Box::new(move |number| {
-                    let matrix = matrices[number % matrices.len()];
-                    matrix.product(&x, Product::default(), profile);
+                    let (matrix, gate) = matrices[number % matrices.len()];
+                    let extra = Product {
+                        gate,
+                        ..Product::default()
+                    };
+                    matrix.product(&x, extra, profile);
                 }),
             });
         }

@@ -69,9 +69,10 @@ pub struct Chunk {
 pub struct Step {
     /// The chunks; no two of one sequence.
     pub chunks: Vec<Chunk>,
-    /// What likely comes next: a step of one token for each row of this one, in their order, the token that
-    /// is selected there, whatever stands in its chunk. A model may start it before this step's results are
-    /// read; if something else comes, it was in vain and has written nothing but the positions that it runs.
+    /// The step that likely follows: a chunk of one token for each row of this one, in the same order. The token is
+    /// the one that this step selects; what stands in the chunk does not count. A model may start it before
+    /// this step's results are read. If another step follows, it was in vain, and has written nothing but the
+    /// positions that it runs.
     pub next: Option<Box<Step>>,
 }
 

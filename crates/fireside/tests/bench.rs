@@ -118,3 +118,43 @@ fn the_report_has_decode_at_a_depth() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("use smaller -p, -n and --depth"), "{said}");
 }
+
+#[test]
+fn kernels_are_reported_by_shape_and_what_does_not_fit_is_told() {
+    let run = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_fireside"))
+            .args(["bench", "kernels", "-m", TINY, "-d", "cpu", "-r", "1"])
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let output = run(&["-t", "1,3", "--contexts", "40", "--format", "json"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // The CPU copies nothing on an adapter.
+    assert_eq!(report["copy_bytes_per_second"], Value::Null);
+    let kernels = report["kernels"].as_array().unwrap();
+    let named = |word: &str| {
+        let name = |kernel: &&Value| kernel["name"].as_str().unwrap().contains(word);
+        kernels.iter().filter(name).count()
+    };
+    assert_eq!(named("attention over 40"), 1, "{report}");
+    assert!(
+        named("gated, 1 token") >= 1 && named("3 tokens") >= 4,
+        "{report}"
+    );
+    for kernel in kernels {
+        assert!(
+            kernel["bytes_per_second"].as_f64().unwrap() > 0.0,
+            "{kernel}"
+        );
+        assert!(
+            kernel["flops_per_second"].as_f64().unwrap() > 0.0,
+            "{kernel}"
+        );
+    }
+    let table = run(&["-t", "1", "--contexts", "40"]);
+    let printed = String::from_utf8(table.stdout).unwrap();
+    assert!(printed.contains("attention over 40"), "{printed}");
+}

@@ -51,6 +51,61 @@ fn nothing_runs_ahead_of_what_the_host_decides() {
     assert_eq!(steps(json, drafting).1, 0);
 }
 
+#[test]
+fn a_row_that_is_not_numbers_fails_as_it_does_without_running_ahead() {
+    let run = |run_ahead| {
+        let (mut engine, log) = engine_with(Model::Ngram, LIMITS, config(run_ahead));
+        let greedy = r#"{"max_new_tokens": 40, "ignore_eos": true, "temperature": 0}"#;
+        let third = Model::Ngram.greedy(&[7, 8], 3)[2];
+        log.borrow_mut().broken_after = Some(third);
+        for prompt in [[7, 8], [9, 10]] {
+            engine.submit(&request(&prompt, greedy)).unwrap();
+        }
+        let mut seen = Vec::new();
+        while engine.has_work() {
+            for event in pollster::block_on(engine.step()).unwrap() {
+                seen.push(match event {
+                    Event::Token(token) => format!("{:?} {}", token.request, token.id),
+                    Event::Failed { request, error, .. } => format!("{request:?} {error}"),
+                    _ => String::new(),
+                });
+            }
+        }
+        assert_eq!(engine.stats().used_blocks, 0);
+        seen
+    };
+    assert_eq!(run(true), run(false));
+}
+
+#[test]
+fn steps_that_are_dropped_while_they_run_change_nothing() {
+    let run = |drops: usize| {
+        let (mut engine, log) = engine_with(Model::Ngram, LIMITS, config(true));
+        log.borrow_mut().pending = 1;
+        let greedy = r#"{"max_new_tokens": 40, "ignore_eos": true, "temperature": 0}"#;
+        engine.submit(&request(&[7, 8], greedy)).unwrap();
+        let mut tokens = Vec::new();
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        while engine.has_work() {
+            // After so many polls the future is dropped: before it ran, or after.
+            let mut step = Box::pin(engine.step());
+            let dropped = (0..drops).all(|_| step.as_mut().poll(&mut context).is_pending());
+            drop(step);
+            assert!(dropped);
+            for event in pollster::block_on(engine.step()).unwrap() {
+                if let Event::Token(token) = event {
+                    tokens.push(token.id);
+                }
+            }
+        }
+        tokens
+    };
+    let expected = Model::Ngram.greedy(&[7, 8], 40);
+    for drops in 0..=2 {
+        assert_eq!(run(drops), expected, "dropped after {drops} polls");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 

@@ -297,6 +297,18 @@ impl Executor for Mock {
         } else if let Some(next) = &step.next {
             self.run_ahead(next, &results);
         }
+        // Both have run, and nobody knows yet.
+        if self.log.borrow().pending > 0 {
+            let mut told = false;
+            poll_fn(|context| {
+                if std::mem::replace(&mut told, true) {
+                    return Poll::Ready(());
+                }
+                context.waker().wake_by_ref();
+                Poll::Pending
+            })
+            .await;
+        }
         Ok(results)
     }
 }

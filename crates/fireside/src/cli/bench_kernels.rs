@@ -52,20 +52,19 @@ pub(super) fn run(path: &Path, args: &KernelBenchArgs) -> Result<()> {
     let loaded = open.load(device, &mut |_, _| {})?;
     let model = &loaded.model;
     let copied = model.device().copy_bandwidth(COPIED)?;
-    let mut kernels = Vec::new();
-    let mut time = |probe: &Probe<'_>| -> Result<()> {
-        kernels.push(measure(probe, args.repetitions, copied)?);
-        Ok(())
-    };
+    // What does not fit the device is told before anything is timed.
+    let mut probes = Vec::new();
     for tokens in &args.tokens {
-        Probe::products(model, usize::from(*tokens))?
-            .iter()
-            .try_for_each(&mut time)?;
+        probes.extend(Probe::products(model, usize::from(*tokens))?);
     }
     for positions in &args.contexts {
         let kv = args.model.kv_cache_dtype.into();
-        time(&Probe::attention(model, *positions as usize, kv)?)?;
+        probes.push(Probe::attention(model, *positions as usize, kv)?);
     }
+    let kernels = probes
+        .iter()
+        .map(|probe| measure(probe, args.repetitions, copied))
+        .collect::<Result<Vec<_>>>()?;
     let report = json!({
         "model": path.file_name().map(|n| n.to_string_lossy().into_owned()),
         "adapter": adapter(model.device()),
@@ -82,11 +81,12 @@ pub(super) fn run(path: &Path, args: &KernelBenchArgs) -> Result<()> {
 /// Times a kernel in batches of launches.
 fn measure(probe: &Probe<'_>, repetitions: usize, copied: Option<f64>) -> Result<Value> {
     let batch = |count| pollster::block_on(probe.run(count));
-    batch(2)?;
+    // The first one compiles the shader.
+    batch(1)?;
     let began = Instant::now();
-    batch(4)?;
+    batch(1)?;
     // As many as take about a tenth of a second.
-    let count = (0.4 / began.elapsed().as_secs_f64().max(1e-6)).clamp(4.0, 512.0) as usize;
+    let count = (0.1 / began.elapsed().as_secs_f64().max(1e-6)).clamp(1.0, 512.0) as usize;
     let (mut wall, mut cpu) = (Vec::new(), Vec::new());
     for _ in 0..repetitions.max(1) {
         let (began, used) = (Instant::now(), ProcessTime::now());
