@@ -1,6 +1,7 @@
 // Grouped-query attention over block tables for software adapters with subgroups.
 //
-// Formula, options and memory as attention.wgsl.
+// Formula: as attention.wgsl, with its options.
+// Memory: as attention.wgsl.
 // Workgroup: eight lanes, one subgroup, serve TOKENS tokens of one sequence times the GROUP heads that
 //   share a kv head. The cache goes by in runs of eight positions: for scores a lane owns one of
 //   them, for values PARTS quads of the head. A load costs a software adapter as much when all lanes

@@ -29,7 +29,7 @@ const ONE = 10;
 const ONE_PREFILL = 30;
 const ALL = 60;
 // Seconds of the processor that filling a context may take, as estimated from prefill.
-const FILL = 180;
+const FILL = 90;
 // Milliseconds of a token above which an engine is measured without more ado, and its tokens of a prefill.
 const SLOW = 5000;
 const SLOW_PROMPT = 8;
