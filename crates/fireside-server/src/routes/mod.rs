@@ -5,6 +5,7 @@ mod loras;
 mod openai;
 pub(crate) mod operations;
 mod rerank;
+mod texts;
 mod tgi;
 mod tokens;
 
