@@ -9,6 +9,7 @@ use fireside_kernels::params::{
     Activation, AdjustParams, AttentionParams, BLOCK, EmbedParams, GluParams, KvDtype,
     LinearParams, MatrixShape, NormParams, Profile, RopeParams, SelectParams,
 };
+use fireside_kernels::record::{Fed, Recording};
 use fireside_kernels::twin;
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
@@ -145,7 +146,8 @@ impl Smoke<'_> {
         self.embed_and_norm(shapes).await?;
         self.attention(shapes).await?;
         self.glu(shapes).await?;
-        self.select(shapes).await
+        self.select(shapes).await?;
+        self.fed(shapes).await
     }
 
     async fn linear(&mut self, shapes: &str) -> Result<(), Failure> {
@@ -391,6 +393,71 @@ impl Smoke<'_> {
             &sums(&found),
             &sums(&expected),
         );
+        Ok(())
+    }
+}
+
+impl Smoke<'_> {
+    /// Runs of a recording that are all started before one is read, each fed with what the one before it
+    /// selects, against runs that wait.
+    async fn fed(&mut self, shapes: &str) -> Result<(), Failure> {
+        let matrix = MatrixShape {
+            layout: Layout::Q8,
+            rows: 100,
+            columns: 96,
+        };
+        let (_, table) = self.planes(matrix.layout, matrix.rows, matrix.columns)?;
+        let profile = self.device.profile();
+        let select = SelectParams {
+            vocab: matrix.columns,
+            keep: 4,
+            rows_at: 1,
+            profile,
+        };
+        let step = |token: u32| {
+            let mut words = vec![token, 1.0f32.to_bits()];
+            words.resize(9, 0);
+            words
+        };
+        let recording = Recording::new::<Failure>(&self.device, 9, |words| {
+            let embed = EmbedParams {
+                table: matrix,
+                tokens: 1,
+                tokens_at: 0,
+                first: 0,
+                scale: 1.0,
+                add: false,
+                profile,
+            };
+            let row = ops::embed(&table, words, None, embed);
+            Ok((ops::select(&row, words, select.clone()), row))
+        });
+        let Some(recording) = recording.await? else {
+            self.compare(format!("a recording, {shapes}"), &[], &[1.0]);
+            return Ok(());
+        };
+        let (mut token, mut expected) = (9, Vec::new());
+        for _ in 0..4 {
+            let found = recording.run(&step(token)).await?;
+            token = found[0];
+            expected.push(found);
+        }
+        let fed = Fed {
+            count: 1,
+            stride: expected[0].len(),
+            to: 0,
+        };
+        let mut started = vec![recording.start(&step(9), None)?];
+        for _ in 0..3 {
+            started.push(recording.start(&step(50), Some(fed))?);
+        }
+        let mut actual = Vec::new();
+        for running in started {
+            actual.push(recording.results(running).await?);
+        }
+        // The very words: as numbers, one that stands for a float would hide a wrong id.
+        let same = f32::from(u8::from(actual == expected));
+        self.compare(format!("fed runs, {shapes}"), &[same], &[1.0]);
         Ok(())
     }
 }
