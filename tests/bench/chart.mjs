@@ -89,7 +89,9 @@ function lines(title, field, key, rows, left, top, parts, colours, of) {
   let legend = top + 72 + height;
   for (const [row, points] of series) {
     const colour = colours.get(row.name);
-    const dash = row.ours && row.where === "CPU" ? ' stroke-dasharray="5 3"' : "";
+    // Ours have one colour, so that their places differ in the line.
+    const dashes = { CPU: "5 3", browser: "1.5 3" };
+    const dash = row.ours && dashes[row.where] ? ` stroke-dasharray="${dashes[row.where]}"` : "";
     const path = points.map(([x, y], at) => `${at ? "L" : "M"}${px(x).toFixed(1)} ${py(y).toFixed(1)}`).join("");
     parts.push(`<path d="${path}" fill="none" stroke="${colour}" stroke-width="2"${dash}/>`);
     for (const [x, y] of points) parts.push(`<circle cx="${px(x).toFixed(1)}" cy="${py(y).toFixed(1)}" r="3" fill="${colour}"/>`);
