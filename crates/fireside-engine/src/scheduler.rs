@@ -133,23 +133,25 @@ impl Scheduler {
 
     /// Gives a running sequence blocks for so many positions, if there are any that hold nothing.
     pub(crate) fn reach(&mut self, id: SequenceId, positions: usize) -> bool {
-        let Some(sequence) = self.position(id).and_then(|at| self.running.get_mut(at)) else {
-            return false;
-        };
-        let fits = positions <= sequence.most_positions();
         let free = self.pool.free();
-        fits && sequence.table.missing(positions) <= free
-            && self.pool.grow(&mut sequence.table, positions).is_ok()
+        self.extend(id, positions, free)
     }
 
     /// Gives a running sequence the block for the token after its next one, which the next plan would give it,
     /// if there is any.
     pub(crate) fn reach_next(&mut self, id: SequenceId) -> bool {
+        let positions = self.running_sequence(id).map(|own| own.tokens().len() + 1);
+        let available = self.pool.available();
+        positions.is_some_and(|positions| self.extend(id, positions, available))
+    }
+
+    /// Gives a running sequence at most so many blocks for so many positions that it may come to.
+    fn extend(&mut self, id: SequenceId, positions: usize, most: usize) -> bool {
         let Some(sequence) = self.position(id).and_then(|at| self.running.get_mut(at)) else {
             return false;
         };
-        let positions = sequence.tokens().len() + 1;
         positions <= sequence.most_positions()
+            && sequence.table.missing(positions) <= most
             && self.pool.grow(&mut sequence.table, positions).is_ok()
     }
 
