@@ -79,6 +79,7 @@ kernels! {
 fn include(name: &str) -> Option<&'static str> {
     Some(match name {
         "activation.wgsl" => include_str!("../wgsl/activation.wgsl"),
+        "attention_queries.wgsl" => include_str!("../wgsl/attention_queries.wgsl"),
         "attention_params.wgsl" => include_str!("../wgsl/attention_params.wgsl"),
         "cache.wgsl" => include_str!("../wgsl/cache.wgsl"),
         "common.wgsl" => include_str!("../wgsl/common.wgsl"),

@@ -51,19 +51,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         begin = (start + 1u - p.window) / BLOCK;
     }
 
-    // Queries past the tile's tokens repeat its last one and are not stored.
-#repeat t TOKENS
-    let token_$t = min($tu, count - 1u);
-    let own_$t = select(start + token_$t, length - 1u, p.ends_at > 0u);
-#repeat g GROUP
-    let query_$t_$g = (first + token_$t) * q_quads + (kv * GROUP + $gu) * HEAD_QUADS;
-    var top_$t_$g = MASKED;
-    var sum_$t_$g = 0.0;
-#repeat i PARTS
-    var acc_$t_$g_$i = vec4<f32>(0.0);
-#endrepeat
-#endrepeat
-#endrepeat
+#include "attention_queries.wgsl"
 
     for (var b = begin; b * BLOCK < length; b++) {
         let block = info[table + b];
@@ -161,12 +149,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endrepeat
 #endrepeat
 #endrepeat
-    // Columns past the last head stay zero for the next product.
-    if (kv + 1u == p.kv_heads) {
-        for (var t = 0u; t < count; t++) {
-            for (var quad = p.heads * HEAD_QUADS + lane; quad < q_quads; quad += LANES) {
-                out[(first + t) * q_quads + quad] = vec4<f32>(0.0);
-            }
-        }
-    }
+    clear_padding(first, count, kv, lane);
 }

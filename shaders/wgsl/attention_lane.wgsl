@@ -38,19 +38,13 @@ fn main(
         begin = (start + 1u - p.window) / 8u * 8u;
     }
 
-    // Queries past the tile's tokens repeat its last one and are not stored.
+#include "attention_queries.wgsl"
 #repeat t TOKENS
-    let token_$t = min($tu, count - 1u);
-    let own_$t = select(start + token_$t, length - 1u, p.ends_at > 0u);
 #repeat g GROUP
-    let query_$t_$g = (first + token_$t) * q_quads + (kv * GROUP + $gu) * HEAD_QUADS;
-    var top_$t_$g = MASKED;
-    var sum_$t_$g = 0.0;
 #repeat i PARTS
     // Quads past the head are zeros.
     let scale_$t_$g_$i = select(0.0, p.scale, $iu * 8u + lane <= LAST_QUAD);
     let q_$t_$g_$i = q[query_$t_$g + min($iu * 8u + lane, LAST_QUAD)] * scale_$t_$g_$i;
-    var acc_$t_$g_$i = vec4<f32>(0.0);
 #endrepeat
 #endrepeat
 #endrepeat
@@ -132,12 +126,5 @@ fn main(
 #endrepeat
 #endrepeat
 #endrepeat
-    // Columns past the last head stay zero for the next product.
-    if (kv + 1u == p.kv_heads) {
-        for (var t = 0u; t < count; t++) {
-            for (var quad = p.heads * HEAD_QUADS + lane; quad < q_quads; quad += 8u) {
-                out[(first + t) * q_quads + quad] = vec4<f32>(0.0);
-            }
-        }
-    }
+    clear_padding(first, count, kv, lane);
 }

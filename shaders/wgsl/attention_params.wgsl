@@ -1,4 +1,5 @@
-// Buffers and parameters that the attention kernels share, and the score of a position that is not seen.
+// Buffers and parameters that the attention kernels share, the score of a position that is not seen, and
+// what the last kv head does besides.
 
 #include "cache.wgsl"
 
@@ -22,3 +23,16 @@ struct Params {
 
 const MASKED: f32 = -3.0e38;
 const LAST_QUAD: u32 = HEAD_QUADS - 1u;
+
+// Columns past the last head stay zero for the next product.
+fn clear_padding(first: u32, count: u32, kv: u32, lane: u32) {
+    if (kv + 1u < p.kv_heads) {
+        return;
+    }
+    let q_quads = p.q_stride >> 2u;
+    for (var t = 0u; t < count; t++) {
+        for (var quad = p.heads * HEAD_QUADS + lane; quad < q_quads; quad += LANES) {
+            out[(first + t) * q_quads + quad] = vec4<f32>(0.0);
+        }
+    }
+}
