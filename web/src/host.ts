@@ -2,10 +2,11 @@
  * The side that owns the device: loads the module and the model, and steps while there is work.
  * Runs in a worker, or in the page.
  */
-import init, { Sha256, WebEngine } from "./wasm/fireside_web.js";
+import init, { Prepared, Sha256, WebEngine } from "./wasm/fireside_web.js";
 import { adapterName, openAdapter, preferenceOf } from "./adapter.js";
 import { checkRoomForAll, download, drain, type DownloadOptions } from "./download.js";
 import { FiresideError, throwIfAborted, toError } from "./errors.js";
+import { Head } from "./head.js";
 import { findModel } from "./models.js";
 import { absoluteUrl, isParts, partsOf } from "./parts.js";
 import { generates, type RequestKind } from "./protocol.js";
@@ -86,6 +87,35 @@ type Settings = (name: string) => Promise<string>;
 
 /** Puts the fetched model onto an adapter. */
 type Build = (uploaded: (loaded: number, total: number) => void) => Promise<WebEngine>;
+
+/** An adapter that was opened, and has a model's shaders compiled, while the model was fetched. */
+class Preparation {
+  /** Sees the model's first bytes. */
+  readonly head: Head;
+  #prepared: Promise<Prepared | undefined> = Promise.resolve(undefined);
+
+  constructor(settings: Settings) {
+    this.head = new Head(async (reader) => {
+      const name = "model.gguf";
+      this.#prepared = settings(name).then((own) => within(() => Prepared.forGguf(own, name, reader)));
+      return Boolean(await this.#prepared.catch(() => undefined));
+    });
+  }
+
+  /** Gives it away, once. */
+  async take(): Promise<Prepared | undefined> {
+    this.head.end();
+    const prepared = this.#prepared;
+    this.#prepared = Promise.resolve(undefined);
+    return prepared.catch(() => undefined);
+  }
+
+  /** Gives the adapter back, if nobody took it. */
+  async end(): Promise<void> {
+    const prepared = await this.take();
+    if (!trapped) prepared?.free();
+  }
+}
 
 /** A request under way. */
 interface Open {
@@ -200,6 +230,10 @@ export class Host {
     // Before a download that no adapter would have a use for.
     await openAdapter(power);
     throwIfAborted(signal);
+    const settings = settingsOf(power, context);
+    const preparation = new Preparation(settings);
+    const { head } = preparation;
+    const safetensors = typeof source === "object" && "safetensors" in source;
     const fetching: Fetching = (file, sha256, part) => {
       const text = part ? `fetching ${file}, ${part.number} of ${part.count}` : `fetching ${file}`;
       // Of a model in several files each has its share.
@@ -210,21 +244,30 @@ export class Host {
         headers: options.headers,
         sha256,
         cache: options.cache ?? true,
-        newHasher: () => new Sha256(),
-        onProgress: (loaded, total) => report("download", loaded, total, text, place),
+        // A GGUF model in one file says at its beginning what there is to compile.
+        newHasher: () => (part || safetensors ? new Sha256() : head.through(new Sha256())),
+        onProgress: (loaded, total) => {
+          head.size = total;
+          report("download", loaded, total, text, place);
+        },
         onWait: () => report("download", 0, 0, `waiting for another tab to fetch ${file}`, place),
       };
     };
     const uploaded = (loaded: number, total: number) => {
       report("upload", loaded, total, "moving weights to the adapter");
     };
-    const settings = settingsOf(power, context);
-    const build =
-      typeof source === "object" && "safetensors" in source
-        ? await safetensorsBuild(source, options, fetching, settings)
-        : await ggufBuild(source, options, fetching, settings);
-    throwIfAborted(signal);
-    const engine = await within(() => build(uploaded));
+    let build: Build;
+    let engine: WebEngine;
+    try {
+      build =
+        typeof source === "object" && "safetensors" in source
+          ? await safetensorsBuild(source, options, fetching, settings)
+          : await ggufBuild(source, options, fetching, settings, preparation);
+      throwIfAborted(signal);
+      engine = await within(() => build(uploaded));
+    } finally {
+      await preparation.end();
+    }
     try {
       await turn();
       throwIfAborted(signal);
@@ -241,9 +284,9 @@ export class Host {
     return JSON.parse(engine.info()) as EngineInfo;
   }
 
-  /** One short answer, so that shaders are compiled before the first request. */
+  /** One short answer, so that what it takes is there before the first request. */
   async #warmUp(engine: WebEngine, signal: AbortSignal): Promise<void> {
-    const prompt = Array.from({ length: 8 }, () => 0);
+    const prompt = [0];
     const { task } = JSON.parse(engine.info()) as EngineInfo;
     const requests: Record<EngineInfo["task"], [RequestKind, object]> = {
       "text-generation": ["completion", { prompt, max_tokens: 2, temperature: 0, ignore_eos: true }],
@@ -541,6 +584,7 @@ async function ggufBuild(
   options: HostOptions,
   fetching: Fetching,
   settings: Settings,
+  preparation: Preparation,
 ): Promise<Build> {
   const { name, files } = await fetchGguf(source, options, fetching);
   return async (uploaded) =>
@@ -549,6 +593,7 @@ async function ggufBuild(
       files.map((file) => file.name),
       files.map((file) => blobReader(file.blob)),
       uploaded,
+      await preparation.take(),
     );
 }
 

@@ -6,82 +6,29 @@
 use burn::backend::DType;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::Shape;
-use burn_wgpu::{CubeBackend, CubeTensor, KernelSource, SourceKernel, SourceTemplate};
-use cubecl::prelude::{CubeCount, CubeDim, KernelId};
-use cubecl::server::{KernelArguments, MetadataBindingInfo};
+use burn_wgpu::{CubeBackend, CubeTensor};
 use fireside_shaders::{Constant, Flag, Kernel, Variant};
 
-use crate::counters;
+use crate::launch::{self, Launch};
 use crate::layout::{COLUMN_PAD, Layout, padded};
 use crate::ops::{FiresideOps, MaybeFloat, MaybeInt};
 use crate::params::{
     AdjustParams, AttentionParams, BLOCK, EmbedParams, ExpertsParams, GluParams, KvDtype,
     LinearParams, MatrixShape, NormParams, Profile, RopeParams, RouteParams, SelectParams,
 };
-use crate::record::{self, Launch};
-
-struct Source(Variant);
-
-impl KernelSource for Source {
-    fn source(&self) -> SourceTemplate {
-        counters::pipeline();
-        // The shaders crate checks every template in its tests; a text that fails to expand
-        // fails to compile, and the launch reports it.
-        SourceTemplate::new(
-            self.0
-                .source()
-                .unwrap_or_else(|error| format!("#error {error}")),
-        )
-    }
-
-    fn id(&self) -> KernelId {
-        KernelId::new::<Self>().info(self.0)
-    }
-
-    fn lang(&self) -> &'static str {
-        "wgsl"
-    }
-}
-
-/// Words of a uniform parameter block, in the order of the shader's `Params`.
-struct Words(Vec<u64>);
-
-impl Words {
-    fn new(words: &[u32]) -> Self {
-        let mut packed = Vec::with_capacity(words.len().div_ceil(4) * 2);
-        for four in words.chunks(4) {
-            let word = |i: usize| u64::from(four.get(i).copied().unwrap_or(0));
-            packed.push(word(0) | word(1) << 32);
-            packed.push(word(2) | word(3) << 32);
-        }
-        Self(packed)
-    }
-}
 
 fn launch(variant: Variant, grid: [usize; 3], buffers: &[&CubeTensor], params: &[u32]) {
     let Some(first) = buffers.first() else {
         return;
     };
     let grid = grid.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
-    let captured = record::capture(|| Launch {
+    let launch = Launch {
         variant,
         grid,
         buffers: buffers.iter().map(|t| t.handle.clone()).collect(),
         params: params.to_vec(),
-    });
-    if captured {
-        return;
-    }
-    let arguments = KernelArguments::new()
-        .with_buffers(buffers.iter().map(|t| t.handle.clone().binding()).collect())
-        .with_info(MetadataBindingInfo::custom(Words::new(params).0));
-    counters::launches(1);
-    let kernel = SourceKernel::new(Source(variant), CubeDim::new_1d(variant.workgroup()));
-    first.client.launch(
-        Box::new(kernel),
-        CubeCount::Static(grid[0], grid[1], grid[2]),
-        arguments,
-    );
+    };
+    launch::launch(first, launch);
 }
 
 fn empty(like: &CubeTensor, rows: usize, stride: usize, dtype: DType) -> CubeTensor {
@@ -139,12 +86,14 @@ fn most_columns(profile: Profile) -> usize {
 
 /// Runs of tokens, first and count, that a product takes one after the other. A software adapter's
 /// workgroup has up to four tokens or as many as it may, and pays for those that it lacks: what is left over
-/// after the full ones is made of smaller groups, where these are less work.
+/// after the full ones is made of smaller groups, where these are less work. Two tokens that are lacking are
+/// cheaper than the kernel for two, where it is compiled at each start.
 fn token_runs(params: &LinearParams) -> Vec<(usize, usize)> {
     let tokens = params.tokens;
     let most = most_columns(params.profile);
     let rest = tokens % most;
-    if !params.profile.software || tokens <= 4 || rest == 0 || rest == most - 1 {
+    let spare = if params.profile.subgroups { 1 } else { 2 };
+    if !params.profile.software || tokens <= 4 || rest == 0 || rest + spare >= most {
         return vec![(0, tokens)];
     }
     let whole = tokens - rest;

@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use burn::tensor::wgpu::WgpuSetup;
 
 use crate::params::Profile;
-use crate::record::Recorder;
+use crate::queue::Queue;
 pub use crate::transfer::{read_floats, read_words};
 
 /// Which of a machine's GPUs a browser is asked for.
@@ -223,7 +223,7 @@ pub struct ComputeDevice {
     burn: Device,
     adapter: Option<AdapterReport>,
     profile: Profile,
-    recorder: Option<Recorder>,
+    queue: Option<Queue>,
 }
 
 /// The APIs asked, in order: GL only where nothing else answers, since probing it can print
@@ -297,7 +297,7 @@ impl ComputeDevice {
                 software: true,
                 subgroups: false,
             },
-            recorder: None,
+            queue: None,
         }
     }
 
@@ -398,7 +398,7 @@ impl ComputeDevice {
             .await
             .map_err(|error| refused(error.to_string()))?;
         let backend = adapter.get_info().backend;
-        let recorder = Recorder::new(device.clone(), queue.clone());
+        let own = Queue::new(device.clone(), queue.clone());
         let burn = Device::wgpu_options()
             // A step is below a thousand launches, none of which is to be submitted before the read.
             .tasks_max(4096)
@@ -411,12 +411,15 @@ impl ComputeDevice {
             })
             .init()
             .map_err(|error| refused(error.to_string()))?;
+        if let DispatchDevice::Cube(device) = burn.as_dispatch() {
+            own.open(device);
+        }
         let profile = report.profile();
         Ok(Self {
             burn,
             adapter: Some(report),
             profile,
-            recorder: Some(recorder),
+            queue: Some(own),
         })
     }
 
@@ -431,15 +434,15 @@ impl ComputeDevice {
     /// afterwards fails. Without it CubeCL keeps its pools for as long as the process or the page
     /// lives.
     pub fn destroy(&self) {
-        if let Some(recorder) = &self.recorder {
-            recorder.destroy();
+        if let Some(queue) = &self.queue {
+            queue.destroy();
         }
     }
 
     /// Bytes that are allocated on the device, where its API counts them.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn allocated_bytes(&self) -> Option<u64> {
-        self.recorder.as_ref()?.allocated_bytes()
+        self.queue.as_ref()?.allocated_bytes()
     }
 
     /// Bytes per second that a copy of so many bytes on the device reaches, read and written together;
@@ -450,14 +453,14 @@ impl ComputeDevice {
     /// The device's failure.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn copy_bandwidth(&self, bytes: u64) -> Result<Option<f64>, DeviceError> {
-        let recorder = self.recorder.as_ref();
-        recorder
+        let queue = self.queue.as_ref();
+        queue
             .map(|own| own.copy_bandwidth(bytes.min(self.max_binding())))
             .transpose()
     }
 
-    pub(crate) fn recorder(&self) -> Option<&Recorder> {
-        self.recorder.as_ref()
+    pub(crate) fn queue(&self) -> Option<&Queue> {
+        self.queue.as_ref()
     }
 
     /// The same device with a smaller limit on bindings, in bytes: what a lesser adapter would take.
@@ -492,15 +495,9 @@ impl ComputeDevice {
             .map_or(u64::MAX, |a| a.max_binding.min(a.max_buffer))
     }
 
-    /// Runs a task that launches many kernels, on the thread that owns the device.
-    ///
-    /// A launch from another thread crosses a short queue, and spins where that is full; a task
-    /// here crosses once. In a browser, where there is one thread, it just runs.
-    ///
-    /// # Errors
-    ///
-    /// The device's thread is gone.
-    pub fn run<R: Send + 'static>(
+    /// Runs a task on the thread that owns the device: what asks the device from another one crosses a short
+    /// queue each time. In a browser, where there is one thread, it just runs.
+    pub(crate) fn run<R: Send + 'static>(
         &self,
         task: impl FnOnce() -> R + Send,
     ) -> Result<R, DeviceError> {
@@ -517,7 +514,7 @@ impl ComputeDevice {
         }
     }
 
-    /// Hands everything launched and uploaded so far to the adapter, without waiting for it.
+    /// Hands everything uploaded so far to the adapter, without waiting for it.
     ///
     /// Uploads wait in host memory until then.
     ///
@@ -533,6 +530,7 @@ impl ComputeDevice {
 
     /// A flush that is not counted: it mostly finds nothing, since a read has flushed before it.
     pub(crate) fn hand_over(&self) -> Result<(), DeviceError> {
+        self.queue.as_ref().map_or(Ok(()), Queue::check)?;
         self.burn.flush().map_err(|error| DeviceError::Read {
             reason: error.to_string(),
         })

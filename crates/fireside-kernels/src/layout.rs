@@ -134,6 +134,17 @@ impl Planes {
         }
     }
 
+    /// Planes of a shape with next to no memory, for launches that are never run.
+    pub fn hollow(layout: Layout, rows: usize, columns: usize) -> Self {
+        Self {
+            layout,
+            rows,
+            columns,
+            quants: vec![0; CHUNK_BYTES / 4],
+            scales: vec![0; layout.scale_words()],
+        }
+    }
+
     /// Bytes that planes of this shape take, and the larger of the two bindings.
     pub fn bytes(layout: Layout, rows: usize, columns: usize) -> (u64, u64) {
         let cells = rows.next_multiple_of(ROW_PAD) as u64 * padded(columns) as u64;
@@ -158,27 +169,101 @@ impl Planes {
         padded(self.columns) / self.layout.chunk()
     }
 
+    /// The planes tile by tile, each to be packed by itself.
+    pub fn tiles(&mut self) -> impl Iterator<Item = Tile<'_>> {
+        let (layout, chunks) = (self.layout, self.chunks());
+        let quants = chunks * ROW_PAD * (CHUNK_BYTES / 4);
+        let scales = match layout.scale_group() {
+            0 => 0,
+            group => padded(self.columns) / group * ROW_PAD * layout.scale_words(),
+        };
+        let mut rest = self.scales.as_mut_slice();
+        self.quants.chunks_mut(quants.max(1)).map(move |quants| {
+            let (own, left) = std::mem::take(&mut rest).split_at_mut(scales);
+            rest = left;
+            Tile {
+                layout,
+                chunks,
+                quants,
+                scales: own,
+            }
+        })
+    }
+
+    /// The tile of a row, and the row in it.
+    fn tile(&mut self, row: usize) -> Option<(Tile<'_>, usize)> {
+        Some((self.tiles().nth(row / ROW_PAD)?, row % ROW_PAD))
+    }
+
+    /// See [`Tile::set_block`].
+    ///
+    /// # Panics
+    ///
+    /// As there, or when the row lies outside the planes.
+    pub fn set_block(&mut self, row: usize, index: usize, block: &Block) {
+        match self.tile(row) {
+            Some((mut tile, row)) => tile.set_block(row, index, block),
+            None => panic!("row {row} of {}", self.rows),
+        }
+    }
+
+    /// See [`Tile::set_row`].
+    ///
+    /// # Panics
+    ///
+    /// As there, or when the row lies outside the planes.
+    pub fn set_row(&mut self, row: usize, values: &[f32]) {
+        match self.tile(row) {
+            Some((mut tile, row)) => tile.set_row(row, values),
+            None => panic!("row {row} of {}", self.rows),
+        }
+    }
+}
+
+/// [`ROW_PAD`] rows of planes, whose memory is theirs alone.
+#[derive(Debug)]
+pub struct Tile<'a> {
+    layout: Layout,
+    chunks: usize,
+    quants: &'a mut [u32],
+    scales: &'a mut [u32],
+}
+
+impl Tile<'_> {
+    /// The layout of its planes.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Stores sixteen bytes of a row.
+    fn set_chunk(&mut self, chunk: usize, row: usize, bytes: &[u8; CHUNK_BYTES]) {
+        let at = (chunk * ROW_PAD + row) * (CHUNK_BYTES / 4);
+        let words = &mut self.quants[at..at + CHUNK_BYTES / 4];
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *word = u32::from_le_bytes(*bytes);
+        }
+    }
+
     /// Stores block `index` (columns `32 * index ..`) of a row in a quantized layout.
     ///
     /// # Panics
     ///
-    /// When the layout is a float one, or the position lies outside the planes.
+    /// When the layout is a float one, or the position lies outside the tile.
     pub fn set_block(&mut self, row: usize, index: usize, block: &Block) {
-        let chunks = self.chunks();
-        let q = &block.quants;
+        // Written so that a compiler makes vectors of it.
+        let q = block.quants.map(i8::cast_unsigned);
+        let (low, high) = (q.first_chunk::<16>(), q.last_chunk::<16>());
+        let (Some(low), Some(high)) = (low, high) else {
+            return;
+        };
+        let scale = index * ROW_PAD + row;
         match self.layout {
             Layout::Q4 | Layout::Q4Float => {
-                let at = cell(index, row, chunks) * 4;
-                for word in 0..4 {
-                    let mut packed = 0u32;
-                    for byte in 0..4 {
-                        let i = word * 4 + byte;
-                        let pair = (q[i] as u32 & 15) | ((q[16 + i] as u32 & 15) << 4);
-                        packed |= pair << (8 * byte);
-                    }
-                    self.quants[at + word] = packed;
+                let mut pairs = [0; CHUNK_BYTES];
+                for ((pair, low), high) in pairs.iter_mut().zip(low).zip(high) {
+                    *pair = (low & 15) | (high << 4);
                 }
-                let scale = cell(index, row, chunks);
+                self.set_chunk(index, row, &pairs);
                 if self.layout == Layout::Q4 {
                     let low = f16::from_f32(block.scale[0]).to_bits();
                     let high = f16::from_f32(block.minimum[0]).to_bits();
@@ -189,26 +274,17 @@ impl Planes {
                 }
             }
             Layout::Q8 | Layout::Q8Group => {
-                for half in 0..2 {
+                for (half, bytes) in [low, high].into_iter().enumerate() {
                     let chunk = index * 2 + half;
-                    let at = cell(chunk, row, chunks) * 4;
-                    for word in 0..4 {
-                        let i = half * 16 + word * 4;
-                        self.quants[at + word] = u32::from_le_bytes([
-                            q[i] as u8,
-                            q[i + 1] as u8,
-                            q[i + 2] as u8,
-                            q[i + 3] as u8,
-                        ]);
-                    }
+                    self.set_chunk(chunk, row, bytes);
                     if self.layout == Layout::Q8Group {
-                        let scale = cell(chunk, row, chunks) * 2;
+                        let scale = (chunk * ROW_PAD + row) * 2;
                         self.scales[scale] = block.scale[half].to_bits();
                         self.scales[scale + 1] = block.minimum[half].to_bits();
                     }
                 }
                 if self.layout == Layout::Q8 {
-                    self.scales[cell(index, row, chunks / 2)] = block.scale[0].to_bits();
+                    self.scales[scale] = block.scale[0].to_bits();
                 }
             }
             Layout::F16 | Layout::BF16 | Layout::F32 => {
@@ -220,32 +296,35 @@ impl Planes {
         }
     }
 
-    /// Stores a row of floats in a float layout, rounding to the nearest where it is narrower.
+    /// Stores a row of floats in a float layout, rounding to the nearest where it is narrower. What lies past
+    /// them in the last chunk becomes zero.
     ///
     /// # Panics
     ///
-    /// When the layout is a quantized one, or the row lies outside the planes.
+    /// When the layout is a quantized one, or the row lies outside the tile.
     pub fn set_row(&mut self, row: usize, values: &[f32]) {
-        let chunks = self.chunks();
-        let chunk = self.layout.chunk();
-        for (index, run) in values.chunks(chunk).enumerate() {
-            let at = cell(index, row, chunks) * 4;
-            for (i, value) in run.iter().enumerate() {
-                let (word, shift, bits) = match self.layout {
-                    Layout::F32 => (i, 0, value.to_bits()),
-                    Layout::F16 => (i / 2, 16 * (i % 2), f16::from_f32(*value).to_bits().into()),
-                    Layout::BF16 => (i / 2, 16 * (i % 2), bf16::from_f32(*value).to_bits().into()),
-                    other => panic!("a row of floats needs a float layout, this one is {other:?}"),
-                };
-                let cell = &mut self.quants[at + word];
-                *cell = (*cell
-                    & !(if shift == 0 && self.layout == Layout::F32 {
-                        u32::MAX
-                    } else {
-                        0xffff << shift
-                    }))
-                    | bits << shift;
+        assert!(values.len() <= self.chunks * self.layout.chunk());
+        for (index, run) in values.chunks(self.layout.chunk()).enumerate() {
+            let mut bytes = [0; CHUNK_BYTES];
+            match self.layout {
+                Layout::F32 => {
+                    for (to, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(run) {
+                        *to = value.to_le_bytes();
+                    }
+                }
+                Layout::F16 => {
+                    for (to, value) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(run) {
+                        *to = f16::from_f32(*value).to_le_bytes();
+                    }
+                }
+                Layout::BF16 => {
+                    for (to, value) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(run) {
+                        *to = bf16::from_f32(*value).to_le_bytes();
+                    }
+                }
+                other => panic!("a row of floats needs a float layout, this one is {other:?}"),
             }
+            self.set_chunk(index, row, &bytes);
         }
     }
 }

@@ -13,13 +13,16 @@
 )]
 
 pub mod check;
+pub mod compile;
 pub mod counters;
 mod cube;
 pub mod device;
 mod flex;
+mod launch;
 pub mod layout;
 pub mod ops;
 pub mod params;
+mod queue;
 pub mod record;
 pub mod selection;
 mod transfer;

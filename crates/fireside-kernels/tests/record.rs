@@ -96,9 +96,9 @@ fn a_run_follows_what_was_launched_before_it() {
         let table = table(device, 6);
         let recording = record(device, &table, 9).unwrap();
         let first = pollster::block_on(recording.run(&step(1))).unwrap();
-        // An eager launch that is still waiting in Burn's queue while the recording is run.
+        // One that has not been waited for while the recording is run.
         let (waiting, _) = device
-            .run(|| launch(&table, &device.words(step(2)).unwrap(), device))
+            .launch(|| launch(&table, &device.words(step(2)).unwrap(), device))
             .unwrap();
         let again = pollster::block_on(recording.run(&step(1))).unwrap();
         assert_eq!(first, again);

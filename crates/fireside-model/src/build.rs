@@ -25,6 +25,8 @@ pub(crate) struct Builder<'a> {
     pub(crate) naming: Naming,
     pub(crate) device: &'a ComputeDevice,
     pub(crate) quantize: Option<Quantize>,
+    /// Matrices are laid out but not packed: the source has none of their bytes.
+    pub(crate) hollow: bool,
 }
 
 impl Builder<'_> {
@@ -273,6 +275,7 @@ impl Builder<'_> {
             sources,
             width,
             columns,
+            hollow: self.hollow,
         }
     }
 

@@ -4,6 +4,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
+use fireside_kernels::check;
 use fireside_kernels::ops::{self, NormExtras};
 use fireside_kernels::params::{
     Activation, AttentionParams, GluParams, HeadNorm, NormParams, Profile, RopeParams,
@@ -449,6 +450,32 @@ impl Decoder {
         // An encoder has neither norm nor head.
         let tied = self.norm.is_some().then_some(&self.embedding);
         layers.chain(self.head.as_ref().or(tied).map(|head| (head, None)))
+    }
+
+    /// Products that stand for those of a step in a test of the device: their kernels are the step's too.
+    pub(crate) fn tested(&self, norms: NormPlaces) -> Vec<check::Product> {
+        let mut products = Vec::new();
+        let mut add = |matrix: &Matrix, residual: bool, tokens: usize| {
+            for layout in matrix.layouts() {
+                let product = check::Product {
+                    layout,
+                    residual,
+                    tokens,
+                };
+                if !products.contains(&product) {
+                    products.push(product);
+                }
+            }
+        };
+        let residual = matches!(norms, NormPlaces::Before | NormPlaces::Onto);
+        for layer in &self.layers {
+            add(&layer.attention.out, residual, 1);
+            add(&layer.attention.out, residual, 32);
+        }
+        if self.norm.is_some() {
+            add(self.head.as_ref().unwrap_or(&self.embedding), false, 1);
+        }
+        products
     }
 
     /// Every matrix, for sizes and layouts.

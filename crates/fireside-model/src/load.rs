@@ -1,7 +1,9 @@
 //! Loads a whole model: weights, config, tokenizer, chat template, generation defaults.
 
 use fireside_formats::{ByteSource, Gguf, Packed, Scheme, TensorSource, WeightFile};
+use fireside_kernels::compile::Compiling;
 use fireside_kernels::device::ComputeDevice;
+use fireside_kernels::params::KvDtype;
 use fireside_tokenizer::{ChatTemplate, GgufVocab, Tokenizer, TokenizerConfig};
 use serde_json::Value;
 
@@ -10,6 +12,7 @@ use crate::config::{DecoderConfig, long_attention};
 use crate::embedding::{Embedding, EmbeddingFiles};
 use crate::error::ModelError;
 use crate::family::{HeadNorms, Naming, Part};
+use crate::hollow::Hollow;
 use crate::model::Model;
 use crate::quantize::Quantize;
 use crate::ranking::{Ranking, RankingHead};
@@ -333,6 +336,83 @@ fn check_pairs(tokenizer: &Tokenizer, config: &DecoderConfig) -> Result<(), Mode
     }
 }
 
+/// A model's weights as the decoder takes them: unpacked where they are packed.
+struct Weights<'a> {
+    config: DecoderConfig,
+    source: &'a dyn TensorSource,
+    packed: Option<Packed<'a>>,
+    naming: Naming,
+    quantize: Option<Quantize>,
+}
+
+impl<'a> Weights<'a> {
+    fn new(
+        description: &Description,
+        source: &'a dyn TensorSource,
+        naming: Naming,
+    ) -> Result<Self, ModelError> {
+        let mut config = description.config.clone();
+        // A model that makes embeddings has no use for a head, and its files need have none.
+        config.tied |= description.embedding.is_some();
+        let packed = match &description.packing {
+            Some(scheme) => Some(Packed::new(source, scheme)?),
+            None => None,
+        };
+        Ok(Self {
+            config,
+            source,
+            packed,
+            naming,
+            quantize: description.quantize,
+        })
+    }
+
+    fn source(&self) -> &dyn TensorSource {
+        match &self.packed {
+            Some(packed) => packed,
+            None => self.source,
+        }
+    }
+
+    fn builder<'s>(
+        &'s self,
+        source: &'s dyn TensorSource,
+        device: &'s ComputeDevice,
+    ) -> Builder<'s> {
+        Builder {
+            source,
+            config: &self.config,
+            naming: self.naming,
+            device,
+            quantize: self.quantize,
+            hollow: false,
+        }
+    }
+}
+
+/// Begins to make the pipelines of a described model's steps, over a KV cache of elements of that type, while
+/// its weights are uploaded, or fetched: names, shapes and types of its tensors are all that is read.
+///
+/// # Errors
+///
+/// A missing or misshapen tensor, or a device that cannot hold it.
+pub fn compile(
+    description: &Description,
+    source: &dyn TensorSource,
+    naming: Naming,
+    device: &ComputeDevice,
+    kv: KvDtype,
+) -> Result<Compiling, ModelError> {
+    let weights = Weights::new(description, source, naming)?;
+    let hollow = Hollow(weights.source());
+    let builder = Builder {
+        hollow: true,
+        ..weights.builder(&hollow, device)
+    };
+    let decoder = builder.decoder(&mut |_, _| {})?;
+    Model::new(weights.config.clone(), decoder, device.clone()).compile(kv)
+}
+
 /// Uploads the weights of a described model.
 ///
 /// # Errors
@@ -345,37 +425,17 @@ pub fn load(
     device: ComputeDevice,
     progress: OnProgress<'_>,
 ) -> Result<LoadedModel, ModelError> {
-    let Description {
-        config,
-        text,
-        packing,
-        embedding,
-        ranking,
-        quantize,
-    } = description;
-    // A model that makes embeddings has no use for a head, and its files need have none.
-    let mut config = config;
-    config.tied |= embedding.is_some();
-    let packed = match &packing {
-        Some(scheme) => Some(Packed::new(source, scheme)?),
-        None => None,
-    };
-    let builder = Builder {
-        source: packed.as_ref().map_or(source, |packed| packed),
-        config: &config,
-        naming,
-        device: &device,
-        quantize,
-    };
+    let weights = Weights::new(&description, source, naming)?;
+    let builder = weights.builder(weights.source(), &device);
     let decoder = builder.decoder(progress)?;
-    let ranking = match ranking {
+    let ranking = match description.ranking {
         Some(ranking) => Some(builder.ranking(ranking)?),
         None => None,
     };
     Ok(LoadedModel {
-        model: Model::new(config, decoder, device),
-        text,
-        embedding,
+        model: Model::new(weights.config, decoder, device),
+        text: description.text,
+        embedding: description.embedding,
         ranking,
     })
 }

@@ -99,6 +99,7 @@ impl Matrix {
                     sources: std::slice::from_ref(source),
                     width: packer.width,
                     columns: packer.columns,
+                    hollow: packer.hollow,
                 };
                 if let Some(matrix) = Self::load(&own, device, false)? {
                     parts.extend(matrix.parts.into_iter().map(|mut part| {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor};
+use fireside_kernels::check::self_test;
 use fireside_kernels::counters;
 use fireside_kernels::device::{ComputeDevice, read_floats, read_words};
 use fireside_kernels::ops;
@@ -79,6 +80,16 @@ impl Model {
         self.loras.bytes()
     }
 
+    /// Sees that the device computes what it should, with products such as those of this model's layers.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::Wrong`](fireside_kernels::device::DeviceError::Wrong) where it does not, or its failure.
+    pub async fn self_test(&self) -> Result<(), ModelError> {
+        let products = self.decoder.tested(self.config.family.norms);
+        Ok(self_test(&self.device, &products).await?)
+    }
+
     /// A cache of `blocks` blocks for this model.
     ///
     /// # Errors
@@ -131,7 +142,7 @@ impl Model {
             return self.selected(step, recording.kept(), &found).await;
         }
         counters::uploaded(plan.words.len() * 4);
-        let launched = self.device.run(|| {
+        let launched = self.device.launch(|| {
             let words = self.device.words(plan.words.clone())?;
             self.launch(&plan.shape, &words, cache)
         })??;
@@ -162,7 +173,7 @@ impl Model {
             return Ok(Vec::new());
         }
         counters::uploaded(plan.words.len() * 4);
-        let hidden = self.device.run(|| {
+        let hidden = self.device.launch(|| {
             let words = self.device.words(plan.words.clone())?;
             self.hidden_states(&plan.shape, &words, cache)
         })??;
@@ -186,7 +197,7 @@ impl Model {
         Ok((0..plan.shape.rows).map(row).collect())
     }
 
-    fn plan(&self, step: &Step, cache: &KvCache) -> Result<Plan, ModelError> {
+    pub(crate) fn plan(&self, step: &Step, cache: &KvCache) -> Result<Plan, ModelError> {
         let (blocks, loras) = (cache.blocks(), self.loras.count);
         Plan::new(step, &self.config, blocks, loras, self.device.profile())
     }
@@ -216,7 +227,7 @@ impl Model {
         }
     }
 
-    fn hidden_states(
+    pub(crate) fn hidden_states(
         &self,
         shape: &Shape,
         words: &Tensor<1, Int>,
@@ -291,7 +302,7 @@ impl Model {
 
     /// Launches a step's kernels: the tensor of its selections, and what goes with it. `None` where
     /// it wants no row.
-    fn launch(
+    pub(crate) fn launch(
         &self,
         shape: &Shape,
         words: &Tensor<1, Int>,

@@ -1,9 +1,13 @@
 //! From the tensors of a file to planes: picks a layout, reorders rows, packs one matrix at a time.
 
+use std::ops::Range;
+
 use fireside_formats::{
     DType, F16Fit, Plane, TensorInfo, TensorSource, dequantize, quant_traits, quantize, unpack_row,
 };
-use fireside_kernels::layout::{Block, Layout, Planes, padded};
+use fireside_kernels::layout::{Block, Layout, Planes, ROW_PAD, Tile, padded};
+#[cfg(not(target_arch = "wasm32"))]
+use rayon::prelude::*;
 
 use crate::error::ModelError;
 
@@ -165,6 +169,8 @@ pub(crate) struct Packer<'a> {
     pub(crate) sources: &'a [RowSource],
     pub(crate) width: usize,
     pub(crate) columns: Option<&'a [Option<usize>]>,
+    /// Planes have their shape and no weights.
+    pub(crate) hollow: bool,
 }
 
 impl Packer<'_> {
@@ -229,6 +235,9 @@ impl Packer<'_> {
         count: usize,
     ) -> Result<Planes, ModelError> {
         let stored = self.columns.map_or(self.width, <[_]>::len);
+        if self.hollow {
+            return Ok(Planes::hollow(layout, count, stored));
+        }
         let mut planes = Planes::new(layout, count, stored);
         let mut base = 0;
         for source in self.sources {
@@ -236,32 +245,23 @@ impl Packer<'_> {
             let rows = source.rows(info);
             let own = first.max(base)..(first + count).min(base + rows);
             if !own.is_empty() {
-                let bytes = self.source.bytes(&source.tensor)?;
-                self.pack_source(source, info, &bytes, own, base, first, &mut planes)?;
+                self.pack_source(source, info, own, [base, first], &mut planes)?;
             }
             base += rows;
         }
         Ok(planes)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one step of `pack`, split for its length"
-    )]
+    /// Packs rows of a source, those of `range` in the concatenation, where the source begins at `base` and the
+    /// planes at `first`.
     fn pack_source(
         &self,
         source: &RowSource,
         info: &TensorInfo,
-        bytes: &[u8],
-        range: std::ops::Range<usize>,
-        base: usize,
-        first: usize,
+        range: Range<usize>,
+        [base, first]: [usize; 2],
         planes: &mut Planes,
     ) -> Result<(), ModelError> {
-        let rows = source.tensor_rows(info).max(1);
-        let row_bytes = bytes.len() / rows;
-        // Of a transposed tensor, a row's elements from all over it.
-        let size = row_bytes / self.width.max(1);
         if source.transposed && quant_traits(info.dtype).is_some() {
             return Err(ModelError::Contradiction {
                 what: format!(
@@ -270,57 +270,125 @@ impl Packer<'_> {
                 ),
             });
         }
-        let encoded = self.encoded(source, info);
-        let mut gathered = Vec::with_capacity(row_bytes);
-        let mut blocks = Vec::new();
-        let mut values = vec![0.0f32; self.width];
-        let mut moved = vec![0.0f32; self.columns.map_or(0, <[_]>::len)];
-        for index in range {
-            let from = match &source.order {
-                RowOrder::Plain => Some(index - base),
-                RowOrder::Chosen(rows) => rows[index - base],
-            };
-            let Some(from) = from else { continue };
-            let row = if source.transposed {
-                gathered.clear();
-                for column in 0..self.width {
-                    let at = (column * rows + from) * size;
-                    gathered.extend_from_slice(&bytes[at..at + size]);
-                }
-                &gathered
-            } else {
-                &bytes[from * row_bytes..][..row_bytes]
-            };
-            let to = index - first;
-            if planes.layout.scale_group() > 0 {
-                let (dtype, row) = if let Some(dtype) = encoded {
-                    dequantize(info.dtype, row, &mut values)?;
-                    blocks.clear();
-                    quantize(dtype, &values, &mut blocks).map_err(|e| e.of_tensor(&info.name))?;
-                    (dtype, blocks.as_slice())
-                } else {
-                    (info.dtype, row)
-                };
-                unpack_row(dtype, row, |at, block| {
-                    let block = Block {
-                        quants: block.q,
-                        scale: block.scale,
-                        // Formats without a minimum say -0.0.
-                        minimum: block.min.map(|m| m + 0.0),
-                    };
-                    planes.set_block(to, at, &block);
-                })?;
-                continue;
+        let bytes = self.source.bytes(&source.tensor)?;
+        let rows = Rows {
+            order: &source.order,
+            info,
+            bytes: &bytes,
+            rows: source.tensor_rows(info).max(1),
+            transposed: source.transposed,
+            encoded: self.encoded(source, info),
+            width: self.width,
+            columns: self.columns,
+        };
+        let tiles = planes.tiles().enumerate().filter_map(|(number, tile)| {
+            let own = first + number * ROW_PAD..first + (number + 1) * ROW_PAD;
+            let own = own.start.max(range.start)..own.end.min(range.end);
+            (!own.is_empty()).then_some((own, first + number * ROW_PAD, tile))
+        });
+        let pack = |(own, start, mut tile): (Range<usize>, usize, Tile<'_>)| {
+            let mut scratch = Scratch::default();
+            own.into_iter().try_for_each(|index| {
+                rows.pack(index - base, index - start, &mut tile, &mut scratch)
+            })
+        };
+        // Each tile has memory of its own.
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            let tiles: Vec<_> = tiles.collect();
+            tiles.into_par_iter().try_for_each(pack)
+        }
+        #[cfg(target_arch = "wasm32")]
+        {
+            tiles.into_iter().try_for_each(pack)
+        }
+    }
+}
+
+/// The rows of a source, and what becomes of them.
+struct Rows<'a> {
+    order: &'a RowOrder,
+    info: &'a TensorInfo,
+    bytes: &'a [u8],
+    /// Those of the tensor.
+    rows: usize,
+    transposed: bool,
+    encoded: Option<DType>,
+    width: usize,
+    columns: Option<&'a [Option<usize>]>,
+}
+
+/// Memory for one row at a time.
+#[derive(Default)]
+struct Scratch {
+    gathered: Vec<u8>,
+    blocks: Vec<u8>,
+    values: Vec<f32>,
+    moved: Vec<f32>,
+}
+
+impl Rows<'_> {
+    /// Packs row `index` of the source as row `to` of a tile.
+    fn pack(
+        &self,
+        index: usize,
+        to: usize,
+        tile: &mut Tile<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<(), ModelError> {
+        let Scratch {
+            gathered,
+            blocks,
+            values,
+            moved,
+        } = scratch;
+        let from = match self.order {
+            RowOrder::Plain => Some(index),
+            RowOrder::Chosen(rows) => rows[index],
+        };
+        let Some(from) = from else { return Ok(()) };
+        let row_bytes = self.bytes.len() / self.rows;
+        let row = if self.transposed {
+            // A row's elements come from all over the tensor.
+            let size = row_bytes / self.width.max(1);
+            gathered.clear();
+            for column in 0..self.width {
+                let at = (column * self.rows + from) * size;
+                gathered.extend_from_slice(&self.bytes[at..at + size]);
             }
-            dequantize(info.dtype, row, &mut values)?;
-            match self.columns {
-                None => planes.set_row(to, &values),
-                Some(columns) => {
-                    for (to, from) in moved.iter_mut().zip(columns) {
-                        *to = from.map_or(0.0, |c| values[c]);
-                    }
-                    planes.set_row(to, &moved);
-                }
+            gathered
+        } else {
+            &self.bytes[from * row_bytes..][..row_bytes]
+        };
+        if tile.layout().scale_group() > 0 {
+            let (dtype, row) = if let Some(dtype) = self.encoded {
+                values.resize(self.width, 0.0);
+                dequantize(self.info.dtype, row, values)?;
+                blocks.clear();
+                quantize(dtype, values, blocks).map_err(|e| e.of_tensor(&self.info.name))?;
+                (dtype, blocks.as_slice())
+            } else {
+                (self.info.dtype, row)
+            };
+            unpack_row(dtype, row, |at, block| {
+                let block = Block {
+                    quants: block.q,
+                    scale: block.scale,
+                    // Formats without a minimum say -0.0.
+                    minimum: block.min.map(|m| m + 0.0),
+                };
+                tile.set_block(to, at, &block);
+            })?;
+            return Ok(());
+        }
+        values.resize(self.width, 0.0);
+        dequantize(self.info.dtype, row, values)?;
+        match self.columns {
+            None => tile.set_row(to, values),
+            Some(columns) => {
+                moved.clear();
+                moved.extend(columns.iter().map(|from| from.map_or(0.0, |c| values[c])));
+                tile.set_row(to, moved);
             }
         }
         Ok(())

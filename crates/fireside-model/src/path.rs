@@ -10,9 +10,11 @@ use crate::config::DecoderConfig;
 use crate::embedding::EmbeddingFiles;
 use crate::error::ModelError;
 use crate::family::Naming;
-use crate::load::{Description, FolderFiles, LoadedModel, describe_folder, describe_gguf, load};
+use crate::load::{
+    Description, FolderFiles, LoadedModel, compile, describe_folder, describe_gguf, load,
+};
 use crate::lora::Lora;
-use crate::{OnProgress, device};
+use crate::{Compiling, KvDtype, OnProgress, device};
 
 /// A model's files, opened and described but not uploaded.
 #[derive(Debug)]
@@ -61,6 +63,15 @@ impl OpenModel {
             description,
             naming: Naming::Gguf,
         })
+    }
+
+    /// Begins to make the pipelines of the model's steps; see [`compile`].
+    ///
+    /// # Errors
+    ///
+    /// See [`compile`].
+    pub fn compile(&self, device: &ComputeDevice, kv: KvDtype) -> Result<Compiling, ModelError> {
+        compile(&self.description, &self.weights, self.naming, device, kv)
     }
 
     /// Uploads the weights.

@@ -149,7 +149,7 @@ impl<'a> Probe<'a> {
     /// The device's failure.
     pub async fn run(&self, count: usize) -> Result<(), ModelError> {
         let device = self.model.device();
-        device.run(|| (0..count).for_each(|number| (self.launch)(number)))?;
+        device.launch(|| (0..count).for_each(|number| (self.launch)(number)))?;
         // A word that is written after them comes after them.
         read_words(device.words(vec![0])?).await?;
         Ok(())

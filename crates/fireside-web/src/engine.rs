@@ -11,7 +11,6 @@ use fireside_engine::{
 };
 use fireside_formats::WeightFile;
 use fireside_kernels::counters::Counters;
-use fireside_model::device::{ComputeDevice, DeviceError, PowerPreference};
 use fireside_model::embedding::EmbeddingFiles;
 use fireside_model::load::{
     Description, FolderFiles, LoadedModel, describe_folder, describe_gguf, load,
@@ -22,96 +21,14 @@ use fireside_tokenizer::{ChatTemplate, Tokenizer};
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
+use crate::failure::{api_failure, failure, model_failure};
 use crate::loras::Loras;
+use crate::prepare::{LoadOptions, OwnDevice, Prepared};
 use crate::source::{ByteReader, PageSource};
 use crate::texts::{Asked, Texts};
 
 /// Positions of the KV cache where the page asks for no context, if the model has as many.
 const DEFAULT_CONTEXT: usize = 4096;
-
-/// An error for JavaScript: an object with `code`, `message`, and `param` where a field is wrong.
-pub(crate) fn failure(code: &str, message: impl ToString, param: Option<&str>) -> JsValue {
-    let error = js_sys::Error::new(&message.to_string());
-    let set = |name: &str, value: &str| {
-        // A plain object takes any property.
-        let _ = js_sys::Reflect::set(&error, &name.into(), &value.into());
-    };
-    set("code", code);
-    if let Some(param) = param {
-        set("param", param);
-    }
-    error.into()
-}
-
-pub(crate) fn api_failure(error: &ApiError) -> JsValue {
-    let code = error.code.unwrap_or(error.kind.name());
-    failure(code, &error.message, error.param.as_deref())
-}
-
-/// The error of a load, by whose fault it is.
-fn model_failure(error: &ModelError) -> JsValue {
-    let (code, param) = match error {
-        ModelError::AdapterTooSmall { .. } => ("adapter_refused", None),
-        ModelError::Device(DeviceError::Gone { .. } | DeviceError::Read { .. }) => {
-            ("device_lost", None)
-        }
-        ModelError::Device(_) => ("adapter_refused", None),
-        ModelError::OutOfMemory { .. } => ("bad_option", Some("contextSize")),
-        _ => ("bad_model", None),
-    };
-    failure(code, error, param)
-}
-
-/// What the page says of a load.
-struct LoadOptions {
-    /// The model's name.
-    name: String,
-    /// What the page knows of the adapter.
-    adapter: String,
-    power: PowerPreference,
-    /// Positions of the KV cache; 0 for the default.
-    context: usize,
-}
-
-impl LoadOptions {
-    /// Reads `{"name", "adapter", "power", "context"}`.
-    fn from_json(text: &str) -> Result<Self, JsValue> {
-        let bad = |param: &str, message: String| failure("bad_option", message, Some(param));
-        let all: Value = serde_json::from_str(text)
-            .map_err(|error| failure("server_error", format!("load options: {error}"), None))?;
-        let text = |name: &str| all[name].as_str().unwrap_or_default().to_owned();
-        let power = match text("power").as_str() {
-            "high-performance" => PowerPreference::HighPerformance,
-            "low-power" => PowerPreference::LowPower,
-            other => {
-                let message =
-                    format!("adapter is {other:?}; expected \"high-performance\" or \"low-power\"");
-                return Err(bad("adapter", message));
-            }
-        };
-        let context = all["context"].as_u64().map(usize::try_from);
-        let Some(Ok(context)) = context else {
-            let found = &all["context"];
-            let message = format!("contextSize is {found}; expected a whole number of tokens");
-            return Err(bad("contextSize", message));
-        };
-        Ok(Self {
-            name: text("name"),
-            adapter: text("adapter"),
-            power,
-            context,
-        })
-    }
-}
-
-/// The device of one engine, whose memory goes with it.
-struct OwnDevice(ComputeDevice);
-
-impl Drop for OwnDevice {
-    fn drop(&mut self) {
-        self.0.destroy();
-    }
-}
 
 /// The files of a model under their names.
 fn named(
@@ -217,7 +134,8 @@ impl WebEngine {
     /// Opens the adapter and loads a GGUF file onto it, or the parts of a split one in any order.
     /// `options` is JSON: the model's `name`, `adapter` (what the page knows of the adapter), `power`
     /// (`high-performance` or `low-power`), and `context` (positions of the KV cache, 0 for the
-    /// default). `on_progress` is called with the bytes uploaded and all bytes.
+    /// default). `on_progress` is called with the bytes uploaded and all bytes. `prepared` is what was prepared
+    /// for this load by the first bytes of the file; without it that is done now.
     ///
     /// # Errors
     ///
@@ -229,6 +147,7 @@ impl WebEngine {
         names: Vec<String>,
         sources: Vec<ByteReader>,
         on_progress: &js_sys::Function,
+        prepared: Option<Prepared>,
     ) -> Result<WebEngine, JsValue> {
         console_error_panic_hook::set_once();
         let bad = |error: &dyn ToString| failure("bad_model", error.to_string(), None);
@@ -236,7 +155,19 @@ impl WebEngine {
         let parts = named(names, sources)?;
         let file = WeightFile::from_gguf_parts(parts).map_err(|e| bad(&e))?;
         let description = describe_gguf(&file).map_err(|e| bad(&e))?;
-        Self::start(options, description, &file, Naming::Gguf, on_progress).await
+        let prepared = match prepared {
+            Some(prepared) => prepared,
+            None => Prepared::of(&options, &description, &file, Naming::Gguf).await?,
+        };
+        Self::start(
+            options,
+            description,
+            &file,
+            Naming::Gguf,
+            on_progress,
+            prepared,
+        )
+        .await
     }
 
     /// As [`loadGguf`](Self::load_gguf) for a model in safetensors: `names` and `sources` are its
@@ -272,14 +203,9 @@ impl WebEngine {
         .map_err(|e| bad(&e))?;
         let shards = named(names, sources)?;
         let file = WeightFile::from_safetensors(shards).map_err(|e| bad(&e))?;
-        Self::start(
-            options,
-            description,
-            &file,
-            Naming::HuggingFace,
-            on_progress,
-        )
-        .await
+        let naming = Naming::HuggingFace;
+        let prepared = Prepared::of(&options, &description, &file, naming).await?;
+        Self::start(options, description, &file, naming, on_progress, prepared).await
     }
 
     async fn start(
@@ -288,13 +214,10 @@ impl WebEngine {
         file: &WeightFile<PageSource>,
         naming: Naming,
         on_progress: &js_sys::Function,
+        prepared: Prepared,
     ) -> Result<WebEngine, JsValue> {
-        let LoadOptions {
-            name,
-            adapter,
-            power,
-            context,
-        } = options;
+        let LoadOptions { name, context, .. } = options;
+        let Prepared { compiling, device } = prepared;
         let bad = |error: &dyn ToString| failure("bad_model", error.to_string(), None);
         let config = description.config.clone();
         if context > config.context {
@@ -314,23 +237,6 @@ impl WebEngine {
         let positions = size
             .positions(&config, KvDtype::F16)
             .map_err(|error| failure("bad_option", error, Some("contextSize")))?;
-        let opened = ComputeDevice::open(&adapter, power).await;
-        let device = opened.map(OwnDevice).map_err(|error| {
-            let code = match &error {
-                DeviceError::NoAdapter => "no_adapter",
-                _ => "adapter_refused",
-            };
-            failure(code, error, None)
-        })?;
-        fireside_kernels::check::self_test(&device.0)
-            .await
-            .map_err(|error| {
-                let code = match &error {
-                    DeviceError::Wrong { .. } => "adapter_wrong",
-                    _ => "adapter_refused",
-                };
-                failure(code, error, None)
-            })?;
         let report = device.0.adapter().cloned();
         let mut progress = |done: u64, total: u64| {
             let (done, total) = ((done as f64).into(), (total as f64).into());
@@ -344,6 +250,10 @@ impl WebEngine {
             ranking,
         } = load(description, file, naming, device.0.clone(), &mut progress)
             .map_err(|error| model_failure(&error))?;
+        let compiled = compiling.done().await.map_err(ModelError::from);
+        compiled.map_err(|error| model_failure(&error))?;
+        let tested = model.self_test().await;
+        tested.map_err(|error| model_failure(&error))?;
         let mut info = json!({
             "model": name,
             "task": match (&embedding, &ranking) {

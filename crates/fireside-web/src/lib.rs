@@ -8,7 +8,11 @@ mod digest;
 #[cfg(target_arch = "wasm32")]
 mod engine;
 #[cfg(target_arch = "wasm32")]
+mod failure;
+#[cfg(target_arch = "wasm32")]
 mod loras;
+#[cfg(target_arch = "wasm32")]
+mod prepare;
 #[cfg(target_arch = "wasm32")]
 mod smoke;
 #[cfg(target_arch = "wasm32")]
@@ -20,5 +24,7 @@ mod texts;
 pub use digest::Sha256;
 #[cfg(target_arch = "wasm32")]
 pub use engine::WebEngine;
+#[cfg(target_arch = "wasm32")]
+pub use prepare::Prepared;
 #[cfg(target_arch = "wasm32")]
 pub use smoke::smoke;

@@ -9,7 +9,8 @@ use fireside_formats::WeightFile;
 use fireside_model::Lora;
 use wasm_bindgen::prelude::*;
 
-use crate::engine::{Core, WebEngine, api_failure, failure};
+use crate::engine::{Core, WebEngine};
+use crate::failure::{api_failure, failure};
 
 /// The adapters of an engine, known while it is taken out for a step too.
 #[derive(Default)]

@@ -8,7 +8,7 @@ use fireside_engine::{
 use fireside_hub::{Options, resolve};
 use fireside_model::device::{ComputeDevice, DeviceChoice};
 use fireside_model::path::OpenModel;
-use fireside_model::{Embedding, KvDtype, Quantize};
+use fireside_model::{Embedding, KvDtype, LoadedModel, ModelError, Quantize};
 
 use crate::{Error, FeatureExtraction, Pipeline, Reranking, Task, TextGeneration};
 
@@ -170,7 +170,7 @@ impl Loading {
         };
         let positions = size.positions(config, self.kv)?;
         let device = ComputeDevice::open(self.device).await?;
-        let loaded = open.load(device, &mut |_, _| {})?;
+        let loaded = upload(open, device, self.kv).await?;
         let text = loaded.text;
         let defaults: GenerationDefaults =
             serde_json::from_value(text.generation_config).map_err(|e| {
@@ -195,7 +195,7 @@ impl Loading {
         let open = self.open()?;
         self.is_for(&open, &[Task::FeatureExtraction, Task::TextGeneration])?;
         let device = ComputeDevice::open(self.device).await?;
-        let loaded = open.load(device, &mut |_, _| {})?;
+        let loaded = upload_texts(open, device).await?;
         let embedding = loaded.embedding.unwrap_or_else(Embedding::of_decoder);
         let tokenizer = loaded.text.tokenizer;
         let embedder = Embedder::new(loaded.model, tokenizer, embedding, self.context)?;
@@ -211,7 +211,7 @@ impl Loading {
         let open = self.open()?;
         self.is_for(&open, &[Task::Reranking])?;
         let device = ComputeDevice::open(self.device).await?;
-        let loaded = open.load(device, &mut |_, _| {})?;
+        let loaded = upload_texts(open, device).await?;
         let tokenizer = loaded.text.tokenizer;
         let head = loaded
             .ranking
@@ -250,6 +250,24 @@ impl Loading {
             None => Ok(open),
         }
     }
+}
+
+/// Uploads a model's weights while the pipelines of its steps are made.
+async fn upload(
+    open: OpenModel,
+    device: ComputeDevice,
+    kv: KvDtype,
+) -> Result<LoadedModel, ModelError> {
+    let compiling = open.compile(&device, kv)?;
+    let loaded = open.load(device, &mut |_, _| {})?;
+    compiling.done().await?;
+    Ok(loaded)
+}
+
+/// The same for a model that runs texts by themselves.
+async fn upload_texts(open: OpenModel, device: ComputeDevice) -> Result<LoadedModel, ModelError> {
+    let kv = Embedder::kv_dtype(&open.description.config);
+    upload(open, device, kv).await
 }
 
 /// What a model's files say that it is made for.

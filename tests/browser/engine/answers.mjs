@@ -52,6 +52,20 @@ CHECKS["a second load comes from the cache with the network cut"] = async ({ pag
   delete server.faults[MODEL];
 };
 
+CHECKS["first answers compile nothing: what they take was compiled beside the weights"] = async ({ page }) => {
+  const [before, after] = await page.evaluate(async () => {
+    const { counters, completions } = window.engine;
+    const before = await counters();
+    const prompt = Array.from({ length: 21 }, (_, i) => i + 100);
+    await completions.create({ prompt, max_tokens: 2, temperature: 0 });
+    const filtered = { temperature: 0.8, top_p: 0.9, top_k: 40, frequency_penalty: 0.5 };
+    await completions.create({ prompt: prompt.slice(4), max_tokens: 2, ...filtered });
+    return [before, await counters()];
+  });
+  assert.ok(after.dispatches > before.dispatches);
+  assert.equal(after.pipelines, before.pipelines);
+};
+
 CHECKS["greedy tokens equal the native ones"] = async ({ page, prompts }) => {
   // Two without a near tie, by the fixture's own count.
   for (const name of ["code", "code-rust"]) {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 
-import { keepDevices, load, MODEL, onOtherPage, TINY, TOKENS } from "./page.mjs";
+import { keepDevices, load, MODEL, onOtherPage, TINY, TOKENS, until } from "./page.mjs";
 
 export const CHECKS = {};
 
@@ -59,6 +59,49 @@ CHECKS["a device that cannot be had again is a device_lost"] = async ({ page }) 
   assert.equal(code, "device_lost", message);
   assert.match(message, /reload the page/);
   await page.evaluate(() => window.engine.unload());
+};
+
+CHECKS["shaders are compiled while the model is on its way, once each"] = async (all) => {
+  const count = () => {
+    window.early = 0;
+    window.devices = 0;
+    const compile = GPUDevice.prototype.createComputePipelineAsync;
+    GPUDevice.prototype.createComputePipelineAsync = async function (...args) {
+      const made = await compile.apply(this, args);
+      window.early++;
+      return made;
+    };
+    const open = GPUAdapter.prototype.requestDevice;
+    GPUAdapter.prototype.requestDevice = async function (...args) {
+      window.devices++;
+      return open.apply(this, args);
+    };
+  };
+  const { server } = all;
+  await onOtherPage(all, count, async (page) => {
+    server.faults[MODEL] = { holdAt: 50_000_000 };
+    const loaded = load(page, MODEL, { worker: false, cache: false });
+    await server.held(MODEL);
+    const early = () => page.evaluate(() => window.early);
+    await until("shaders are compiled", async () => (await early()) > 10);
+    server.release(MODEL);
+    const { info, message } = await loaded;
+    assert.ok(info, message);
+    // Those of the model, and none again for the device's test, the warm-up and steps that are recorded.
+    const { pipelines } = await page.evaluate(() => window.engine.counters());
+    assert.equal(pipelines, await early());
+    assert.equal(await page.evaluate(() => window.devices), 1);
+    await page.evaluate(() => window.engine.unload());
+  });
+  // A load that is aborted gives back what it opened.
+  await onOtherPage(all, keepDevices, async (page) => {
+    server.faults[MODEL] = { holdAt: 50_000_000 };
+    const loading = load(page, MODEL, { worker: false, cache: false, abortAt: 45_000_000 });
+    assert.equal((await loading).code, "aborted");
+    const lost = await page.evaluate(() => Promise.all(window.devices.map(async (device) => (await device.lost).reason)));
+    assert.deepEqual(lost, ["destroyed"]);
+  });
+  delete server.faults[MODEL];
 };
 
 CHECKS["without WebGPU or without an adapter there is a no_adapter"] = async (all) => {

@@ -6,7 +6,7 @@
 
 use fireside_model::embedding::mean;
 use fireside_model::step::{Chunk, RowSelection, Step};
-use fireside_model::{BLOCK, Embedding, KvCache, KvDtype, Model, ModelError};
+use fireside_model::{BLOCK, DecoderConfig, Embedding, KvCache, KvDtype, Model, ModelError};
 use fireside_tokenizer::Tokenizer;
 
 use super::{EmbedTexts, EmbedTokens};
@@ -48,6 +48,16 @@ pub struct Embedder {
 }
 
 impl Embedder {
+    /// The element type of an embedder's cache. Where texts are short an encoder's cache is small, and nothing
+    /// is saved by halving it.
+    pub fn kv_dtype(config: &DecoderConfig) -> KvDtype {
+        if config.family.encoder {
+            KvDtype::F32
+        } else {
+            KvDtype::F16
+        }
+    }
+
     /// An embedder over a model with its tokenizer; `context` bounds the tokens of a text further.
     ///
     /// # Errors
@@ -61,8 +71,7 @@ impl Embedder {
     ) -> Result<Self, ModelError> {
         let config = model.config();
         let encoder = config.family.encoder;
-        // Where texts are short an encoder's cache is small, and nothing is saved by halving it.
-        let kv = if encoder { KvDtype::F32 } else { KvDtype::F16 };
+        let kv = Self::kv_dtype(config);
         let fitting = CACHE_BYTES / KvCache::block_bytes(config, kv).max(1);
         let fitting = usize::try_from(fitting).unwrap_or(usize::MAX).max(1);
         let most = MAX_TOKENS.min(fitting.saturating_mul(BLOCK));

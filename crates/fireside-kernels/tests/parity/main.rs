@@ -7,6 +7,7 @@ mod experts;
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use common::{Numbers, close, on_each_profile, planes, upload};
+use fireside_kernels::check::{Product as Tested, self_test};
 use fireside_kernels::device::{ComputeDevice, read_floats, read_words};
 use fireside_kernels::layout::{Block, Layout, Planes, padded};
 use fireside_kernels::ops::{self, LinearExtras, NormExtras};
@@ -160,7 +161,14 @@ fn clear_row(planes: &mut Planes, row: usize) {
 #[test]
 fn a_working_adapter_passes_its_self_test() {
     on_each_profile("a_working_adapter_passes_its_self_test", |device| {
-        pollster::block_on(fireside_kernels::check::self_test(device)).unwrap();
+        for layout in Layout::ALL {
+            let products = [(false, 1), (true, 1), (true, 32)].map(|(residual, tokens)| Tested {
+                layout,
+                residual,
+                tokens,
+            });
+            pollster::block_on(self_test(device, &products)).unwrap();
+        }
     });
 }
 

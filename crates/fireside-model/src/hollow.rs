@@ -1,0 +1,100 @@
+//! A model without weights: what its steps launch is known before they are there.
+
+use std::borrow::Cow;
+
+use fireside_formats::{FormatError, TensorInfo, TensorSource};
+use fireside_kernels::compile::Compiling;
+use fireside_kernels::params::{BLOCK, KvDtype};
+
+use crate::error::ModelError;
+use crate::model::Model;
+use crate::plan::Plan;
+use crate::step::{Chunk, LogitAdjustment, RowSelection, Step};
+
+/// A source's tensors by their names, shapes and types alone: vectors are zeros, matrices have no bytes.
+pub(crate) struct Hollow<'a>(pub(crate) &'a dyn TensorSource);
+
+impl TensorSource for Hollow<'_> {
+    fn tensors(&self) -> &[TensorInfo] {
+        self.0.tensors()
+    }
+
+    fn get(&self, name: &str) -> Result<&TensorInfo, FormatError> {
+        self.0.get(name)
+    }
+
+    fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>, FormatError> {
+        self.0.get(name).map(|_| Cow::Borrowed(&[][..]))
+    }
+
+    fn release(&self, _name: &str) {}
+
+    fn read_f32(&self, name: &str) -> Result<Vec<f32>, FormatError> {
+        Ok(vec![0.0; self.0.get(name)?.elements()])
+    }
+}
+
+/// Steps whose kernels a first request takes: prompts whose tokens fill workgroups and that leave one over, one
+/// token after them, with and without filters and penalties.
+fn steps() -> Vec<Step> {
+    const LENGTHS: [usize; 3] = [64, 9, 1];
+    let plain = RowSelection {
+        noise: Some((0, 0)),
+        ..RowSelection::default()
+    };
+    let filtered = RowSelection {
+        candidates: 64,
+        adjustments: vec![LogitAdjustment {
+            token: 0,
+            repetition: 1.0,
+            add: 0.0,
+        }],
+        ..plain.clone()
+    };
+    let lengths = LENGTHS.iter().map(|tokens| (*tokens, plain.clone()));
+    let steps = lengths.chain([(1, filtered)]);
+    steps
+        .map(|(tokens, row)| Step {
+            chunks: vec![Chunk {
+                tokens: vec![0; tokens],
+                blocks: (0..tokens.div_ceil(BLOCK) as u32).collect(),
+                rows: vec![(tokens - 1, row)],
+                ..Chunk::default()
+            }],
+            next: None,
+        })
+        .collect()
+}
+
+impl Model {
+    /// Begins to make the pipelines that a first request takes. The model may be one without weights.
+    ///
+    /// # Errors
+    ///
+    /// The device's failure.
+    pub(crate) fn compile(&self, kv: KvDtype) -> Result<Compiling, ModelError> {
+        let steps = steps();
+        let blocks = steps.iter().flat_map(|step| &step.chunks);
+        let most = blocks.map(|chunk| chunk.blocks.len()).max().unwrap_or(0);
+        let mut cache = self.cache(most, kv)?;
+        let mut plans = Vec::new();
+        for step in &steps {
+            // A model of a few positions has shorter prompts.
+            let longest = step.chunks.iter().map(|chunk| chunk.tokens.len()).max();
+            if longest.unwrap_or(0) <= self.config().context {
+                plans.push(self.plan(step, &cache)?);
+            }
+        }
+        self.device().compile(|| {
+            for Plan { words, shape } in plans {
+                let words = self.device().words(words)?;
+                if self.config().family.encoder {
+                    self.hidden_states(&shape, &words, &mut cache)?;
+                } else {
+                    self.launch(&shape, &words, &mut cache)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
