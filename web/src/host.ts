@@ -17,6 +17,7 @@ import type {
   EngineInfo,
   EngineOptions,
   InitProgress,
+  KvCacheType,
   ModelSource,
   SafetensorsSource,
 } from "./types.js";
@@ -196,6 +197,7 @@ export class Host {
     if (!Number.isInteger(context) || context < 0) {
       throw new FiresideError("bad_option", `contextSize is ${context}; expected a whole number of tokens`, "contextSize");
     }
+    const kvCacheType = kvCacheTypeOf(options.kvCacheType);
     await startModule(options.wasmUrl);
     // Before a download that no adapter would have a use for.
     await openAdapter(power);
@@ -218,7 +220,7 @@ export class Host {
     const uploaded = (loaded: number, total: number) => {
       report("upload", loaded, total, "moving weights to the adapter");
     };
-    const settings = settingsOf(power, context);
+    const settings = settingsOf(power, context, kvCacheType);
     const build =
       typeof source === "object" && "safetensors" in source
         ? await safetensorsBuild(source, options, fetching, settings)
@@ -523,10 +525,17 @@ function withSeed(body: string): string {
   return JSON.stringify({ ...parsed, seed: parsed.seed ?? Math.floor(Math.random() * 2 ** 32) });
 }
 
-function settingsOf(power: AdapterPreference, context: number): Settings {
+/** The element type of the KV cache: the one of an option, or the default. */
+function kvCacheTypeOf(type: KvCacheType | undefined): KvCacheType {
+  if (type === undefined) return "f16";
+  if (type === "f16" || type === "q8") return type;
+  throw new FiresideError("bad_option", `kvCacheType is ${JSON.stringify(type)}; expected "f16" or "q8"`, "kvCacheType");
+}
+
+function settingsOf(power: AdapterPreference, context: number, kvCacheType: KvCacheType): Settings {
   return async (name) => {
     const adapter = adapterName(await openAdapter(power));
-    return JSON.stringify({ name, adapter, power, context });
+    return JSON.stringify({ name, adapter, power, context, kvCacheType });
   };
 }
 

@@ -71,10 +71,12 @@ struct LoadOptions {
     power: PowerPreference,
     /// Positions of the KV cache; 0 for the default.
     context: usize,
+    /// Element type of the KV cache of a model that generates text.
+    kv: KvDtype,
 }
 
 impl LoadOptions {
-    /// Reads `{"name", "adapter", "power", "context"}`.
+    /// Reads `{"name", "adapter", "power", "context", "kvCacheType"}`.
     fn from_json(text: &str) -> Result<Self, JsValue> {
         let bad = |param: &str, message: String| failure("bad_option", message, Some(param));
         let all: Value = serde_json::from_str(text)
@@ -89,6 +91,14 @@ impl LoadOptions {
                 return Err(bad("adapter", message));
             }
         };
+        let kv = match text("kvCacheType").as_str() {
+            "f16" => KvDtype::F16,
+            "q8" => KvDtype::Q8,
+            other => {
+                let message = format!("kvCacheType is {other:?}; expected \"f16\" or \"q8\"");
+                return Err(bad("kvCacheType", message));
+            }
+        };
         let context = all["context"].as_u64().map(usize::try_from);
         let Some(Ok(context)) = context else {
             let found = &all["context"];
@@ -100,6 +110,7 @@ impl LoadOptions {
             adapter: text("adapter"),
             power,
             context,
+            kv,
         })
     }
 }
@@ -216,8 +227,8 @@ struct Open {
 impl WebEngine {
     /// Opens the adapter and loads a GGUF file onto it, or the parts of a split one in any order.
     /// `options` is JSON: the model's `name`, `adapter` (what the page knows of the adapter), `power`
-    /// (`high-performance` or `low-power`), and `context` (positions of the KV cache, 0 for the
-    /// default). `on_progress` is called with the bytes uploaded and all bytes.
+    /// (`high-performance` or `low-power`), `context` (positions of the KV cache, 0 for the default), and
+    /// `kvCacheType` (`f16` or `q8`). `on_progress` is called with the bytes uploaded and all bytes.
     ///
     /// # Errors
     ///
@@ -294,6 +305,7 @@ impl WebEngine {
             adapter,
             power,
             context,
+            kv,
         } = options;
         let bad = |error: &dyn ToString| failure("bad_model", error.to_string(), None);
         let config = description.config.clone();
@@ -312,7 +324,7 @@ impl WebEngine {
             ..CacheSize::default()
         };
         let positions = size
-            .positions(&config, KvDtype::F16)
+            .positions(&config, kv)
             .map_err(|error| failure("bad_option", error, Some("contextSize")))?;
         let opened = ComputeDevice::open(&adapter, power).await;
         let device = opened.map(OwnDevice).map_err(|error| {
@@ -355,8 +367,7 @@ impl WebEngine {
             "context": config.context,
             "contextSize": positions,
             "weightBytes": model.weight_bytes(),
-            "cacheBytes": KvCache::block_bytes(&config, KvDtype::F16)
-                * positions.div_ceil(BLOCK) as u64,
+            "cacheBytes": KvCache::block_bytes(&config, kv) * positions.div_ceil(BLOCK) as u64,
             "adapter": report.as_ref().map(|r| r.name.clone()),
             "software": report.as_ref().is_some_and(|r| r.software),
         });
@@ -379,8 +390,9 @@ impl WebEngine {
             (None, None) => {
                 let defaults: GenerationDefaults =
                     serde_json::from_value(text.generation_config).map_err(|e| bad(&e))?;
-                let executor = ModelExecutor::new(model, positions, KvDtype::F16)
+                let executor = ModelExecutor::new(model, positions, kv)
                     .map_err(|error| model_failure(&error))?;
+                info["kvCacheType"] = kv.name().into();
                 let config = EngineConfig::default();
                 let engine = Engine::new(executor, tokenizer.clone(), defaults, config);
                 (Core::Generate(Box::new(engine.map_err(|e| bad(&e))?)), None)
