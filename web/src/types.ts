@@ -8,7 +8,7 @@ export type ModelSource = string | Blob | ReadableStream<Uint8Array> | readonly 
 export type AdapterPreference = "high-performance" | "low-power";
 
 /** How the KV cache stores keys and values: halves, or bytes with a scale for each position and head, which take
- * half the memory. */
+ * about half the memory. */
 export type KvCacheType = "f16" | "q8";
 
 /** A model in safetensors, by URL. */

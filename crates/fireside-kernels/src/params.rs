@@ -71,8 +71,8 @@ pub enum KvDtype {
     F16,
     /// Single precision.
     F32,
-    /// Signed bytes in units of a scale, which each position has for each head: half the memory of halves, for
-    /// an error of at most 1/254 of the head's largest magnitude.
+    /// Signed bytes in units of a scale, which each position has for each head: about half the memory of
+    /// halves, for an error of at most 1/254 of the head's largest magnitude.
     Q8,
 }
 

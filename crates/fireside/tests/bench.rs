@@ -13,6 +13,7 @@ fn bench(arguments: &[&str], input: &str) -> Output {
         .args(["bench", "--model", TINY, "--device", "cpu"])
         .args(arguments)
         .env_remove("FIRESIDE_QUANTIZE")
+        .env_remove("FIRESIDE_KV_CACHE_DTYPE")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -85,9 +85,14 @@ struct ModelArgs {
     /// auto, gpu, cpu, or the number of an adapter from `fireside adapters`.
     #[arg(short, long, env = "FIRESIDE_DEVICE", default_value = "auto")]
     device: DeviceChoice,
-    /// Element type of the KV cache: q8 takes half the memory of f16, and rounds keys and values to bytes with a
-    /// scale for each position and head.
-    #[arg(long, value_enum, default_value = "f16")]
+    /// Element type of the KV cache: q8 takes about half the memory of f16, and rounds keys and values to bytes
+    /// with a scale for each position and head.
+    #[arg(
+        long,
+        env = "FIRESIDE_KV_CACHE_DTYPE",
+        value_enum,
+        default_value = "f16"
+    )]
     kv_cache_dtype: KvCacheDtype,
     /// Makes float weights (F32, F16, BF16) smaller while loading: 4 or 8 bits for projections, 8 for
     /// embedding and head; what is quantized already is left as it is.
