@@ -99,24 +99,42 @@ fn axes(kernel: Kernel) -> Axes {
             &[&[(Constant::Lanes, 1), (Constant::RowsOut, 1)]],
         ),
         Kernel::RopeKv => (
-            &[Flag::KvF16],
-            &[&[], &[Flag::HeadNorm], &[Flag::HeadNorm, Flag::WholeNorm]],
+            &[],
+            &[
+                &[],
+                &[Flag::HeadNorm],
+                &[Flag::HeadNorm, Flag::WholeNorm],
+                &[Flag::KvF16],
+                &[Flag::KvF16, Flag::HeadNorm],
+                &[Flag::KvF16, Flag::HeadNorm, Flag::WholeNorm],
+                &[Flag::KvQ8],
+                &[Flag::KvQ8, Flag::HeadNorm],
+                &[Flag::KvQ8, Flag::HeadNorm, Flag::WholeNorm],
+            ],
             &[
                 &[
                     (Constant::Lanes, 8),
                     (Constant::HeadQuads, 16),
+                    (Constant::Parts, 1),
+                    (Constant::Block, 32),
+                ],
+                &[
+                    (Constant::Lanes, 8),
+                    (Constant::HeadQuads, 16),
+                    (Constant::Parts, 16),
                     (Constant::Block, 32),
                 ],
                 &[
                     (Constant::Lanes, 64),
                     (Constant::HeadQuads, 3),
+                    (Constant::Parts, 1),
                     (Constant::Block, 32),
                 ],
             ],
         ),
         Kernel::Attention => (
-            &[Flag::KvF16],
-            &[&[]],
+            &[],
+            &[&[], &[Flag::KvF16], &[Flag::KvQ8]],
             &[
                 &[
                     (Constant::Lanes, 8),
@@ -148,8 +166,12 @@ fn axes(kernel: Kernel) -> Axes {
             ],
         ),
         Kernel::AttentionLane => (
-            &[Flag::KvF16],
-            &[&[Flag::Subgroups]],
+            &[],
+            &[
+                &[Flag::Subgroups],
+                &[Flag::Subgroups, Flag::KvF16],
+                &[Flag::Subgroups, Flag::KvQ8],
+            ],
             &[
                 &[
                     (Constant::Lanes, 8),

@@ -159,6 +159,8 @@ names! {
         SoftCap => "SOFT_CAP",
         /// The KV cache stores halves.
         KvF16 => "KV_F16",
+        /// The KV cache stores signed bytes and their scales.
+        KvQ8 => "KV_Q8",
         /// A lane takes rows in groups of four neighbours.
         RowQuads => "ROW_QUADS",
         /// Eight lanes of a subgroup share their loads.

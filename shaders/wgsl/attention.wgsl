@@ -14,7 +14,7 @@
 //   scores a lane owns BLOCK / LANES positions, for values its part of the head.
 // Grid: x = tiles, y = kv heads.
 // Limits: 5 storage buffers, one uniform, 2 * GROUP * TOKENS * BLOCK + 4 words of
-//   workgroup memory, below 16 KiB.
+//   workgroup memory, below 16 KiB; LANES <= BLOCK.
 
 #include "common.wgsl"
 #include "activation.wgsl"
@@ -79,10 +79,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
 #repeat j POSITIONS
         let position_$j = b * BLOCK + lane + $ju * LANES;
+        let key_scale_$j = p.scale * key_scale(block, kv, lane + $ju * LANES);
+        let value_scale_$j = value_scale(block, kv, lane + $ju * LANES, position_$j < length);
 #repeat t TOKENS
         let seen_$t_$j = position_$j <= own_$t && (p.window == 0u || position_$j + p.window > own_$t);
 #repeat g GROUP
-        s_$t_$g_$j *= p.scale;
+        s_$t_$g_$j *= key_scale_$j;
         if (p.cap > 0.0) {
             s_$t_$g_$j = soft_cap(s_$t_$g_$j, p.cap);
         }
@@ -117,7 +119,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #repeat j POSITIONS
         // A block of masked positions only must not count as exp(0).
         let w_$t_$g_$j = select(exp(s_$t_$g_$j - highest_$t_$g), 0.0, s_$t_$g_$j == MASKED);
-        weights[($tu * GROUP + $gu) * BLOCK + lane + $ju * LANES] = w_$t_$g_$j;
+        // Of the lane's own positions until the end.
+        sum_$t_$g += w_$t_$g_$j;
+        weights[($tu * GROUP + $gu) * BLOCK + lane + $ju * LANES] = w_$t_$g_$j * value_scale_$j;
 #endrepeat
 #endrepeat
 #endrepeat
@@ -131,7 +135,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #repeat t TOKENS
 #repeat g GROUP
             let w_$t_$g = weights[($tu * GROUP + $gu) * BLOCK + j];
-            sum_$t_$g += w_$t_$g;
 #repeat i PARTS
             acc_$t_$g_$i = fma(v_$i, vec4<f32>(w_$t_$g), acc_$t_$g_$i);
 #endrepeat
@@ -140,11 +143,22 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
 
+    // Nobody reads scores any more: the lanes' sums take their place.
 #repeat t TOKENS
 #repeat g GROUP
+    scores[($tu * GROUP + $gu) * BLOCK + lane] = sum_$t_$g;
+#endrepeat
+#endrepeat
+    workgroupBarrier();
+#repeat t TOKENS
+#repeat g GROUP
+    var all_$t_$g = 0.0;
+    for (var i = 0u; i < LANES; i++) {
+        all_$t_$g += scores[($tu * GROUP + $gu) * BLOCK + i];
+    }
 #repeat i PARTS
     if ($tu < count && lane + $iu * LANES <= LAST_QUAD) {
-        out[query_$t_$g + lane + $iu * LANES] = acc_$t_$g_$i / sum_$t_$g;
+        out[query_$t_$g + lane + $iu * LANES] = acc_$t_$g_$i / all_$t_$g;
     }
 #endrepeat
 #endrepeat

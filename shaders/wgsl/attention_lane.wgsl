@@ -71,9 +71,12 @@ fn main(
 #endrepeat
 #endrepeat
         let position = base + lane;
+        let key_size = key_scale(block, kv, offset + lane);
+        let value_size = value_scale(block, kv, offset + lane, position < length);
 #repeat t TOKENS
         let seen_$t = position <= own_$t && (p.window == 0u || position + p.window > own_$t);
 #repeat g GROUP
+        s_$t_$g *= key_size;
         if (p.cap > 0.0) {
             s_$t_$g = soft_cap(s_$t_$g, p.cap);
         }
@@ -88,6 +91,7 @@ fn main(
         let w_$t_$g = select(exp(s_$t_$g - highest_$t_$g), 0.0, s_$t_$g == MASKED);
         // Of the lane's own positions until the end.
         sum_$t_$g = fma(sum_$t_$g, shrink_$t_$g, w_$t_$g);
+        let share_$t_$g = w_$t_$g * value_size;
 #repeat i PARTS
         acc_$t_$g_$i *= shrink_$t_$g;
 #endrepeat
@@ -103,7 +107,7 @@ fn main(
 #endrepeat
 #repeat t TOKENS
 #repeat g GROUP
-            let w_$l_$t_$g = vec4<f32>(subgroupBroadcast(w_$t_$g, $lu));
+            let w_$l_$t_$g = vec4<f32>(subgroupBroadcast(share_$t_$g, $lu));
 #repeat i PARTS
             acc_$t_$g_$i = fma(v_$i, w_$l_$t_$g, acc_$t_$g_$i);
 #endrepeat

@@ -12,6 +12,14 @@ fn half4(words: vec2<u32>) -> vec4<f32> {
     return vec4<f32>(half2(words.x), half2(words.y));
 }
 
+// Four signed bytes as floats, each raised to the top of a word of its own and so 2^24 times too large: no shift
+// takes them there, which SwiftShader does lane by lane. BYTE_UNIT brings down what they are multiplied with.
+const BYTE_UNIT: f32 = 5.9604644775390625e-8;
+fn bytes_in_place(word: u32) -> vec4<f32> {
+    let w = vec4<u32>(word) * vec4<u32>(0x1000000u, 0x10000u, 0x100u, 1u);
+    return vec4<f32>(bitcast<vec4<i32>>(w & vec4<u32>(0xff000000u)));
+}
+
 // Dot product as four fused multiply-adds on a running sum.
 fn dot_add(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
     return fma(a.x, b.x, fma(a.y, b.y, fma(a.z, b.z, fma(a.w, b.w, sum))));

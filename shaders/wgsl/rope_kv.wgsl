@@ -12,7 +12,10 @@
 //   in the step buffer slots [T] u32: block * BLOCK + offset of each token, and the
 //   angles as f32 bits: cos [T][rotary / 2], then sin as many; gains [2][head] f32, of
 //   queries and of keys, or with WHOLE_NORM [heads + kv_heads][head].
-// Workgroup: LANES lanes, one vec4 of one head each. Grid: x = vec4 groups, y = tokens.
+//   The cache is per cache.wgsl. With KV_Q8 each lane finds the scale of its whole head, by the same
+//   sums, and the lane with the first quad stores it.
+// Workgroup: LANES lanes, PARTS vec4 of one head each: a divisor of HEAD_QUADS, all of them where
+//   loads are dear and a lane reads its whole head anyway. Grid: x = groups of LANES * PARTS vec4, y = tokens.
 // Limits: 6 storage buffers and one uniform; with WHOLE_NORM 2 * LANES floats of workgroup memory.
 
 #include "common.wgsl"
@@ -96,40 +99,66 @@ fn head_scale(head_at: u32) -> f32 {
 #endif
 #endif
 
-// A quad of a query or key after its rotation.
-fn rotated(token: u32, quad: u32, own: vec4<f32>) -> vec4<f32> {
+// A quad of a head as it goes on: queries and keys normed (by `norm`, before their gains) and rotated,
+// values as they are.
+fn made(token: u32, head: u32, quad: u32, norm: f32) -> vec4<f32> {
+    let at = head * HEAD_QUADS + quad;
+    var own = qkv[token * (p.stride >> 2u) + at];
+    if (head >= p.heads + p.kv_heads) {
+        return own;
+    }
+#if HEAD_NORM
+#if WHOLE_NORM
+    own *= norm * gains[at];
+#else
+    own *= norm * gains[select(quad, HEAD_QUADS + quad, head >= p.heads)];
+#endif
+#endif
     return vec4<f32>(rotate(token, quad * 2u, own.xy), rotate(token, quad * 2u + 1u, own.zw));
 }
 
+#if KV_Q8
+// The largest magnitude of a head.
+fn largest(token: u32, head: u32, norm: f32) -> f32 {
+    var most = 0.0;
+    for (var quad = 0u; quad < HEAD_QUADS; quad++) {
+        let v = abs(made(token, head, quad, norm));
+        most = max(most, max(max(v.x, v.y), max(v.z, v.w)));
+    }
+    return most;
+}
+#endif
+
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let at = group.x * LANES + lane;
+    let at = (group.x * LANES + lane) * PARTS;
     let token = group.y;
     let head = at / HEAD_QUADS;
-    let quad = at % HEAD_QUADS;
-    let row = token * (p.stride >> 2u);
+    let first = at % HEAD_QUADS;
     let q_quads = p.q_stride >> 2u;
+    var norm = 1.0;
 #if HEAD_NORM
+    let row = token * (p.stride >> 2u);
 #if WHOLE_NORM
     let scales = whole_scales(row, lane);
+    norm = select(scales.x, scales.y, head >= p.heads);
 #endif
 #endif
     if (head >= p.heads + 2u * p.kv_heads) {
         return;
     }
-    var own = qkv[row + at];
 #if HEAD_NORM
-    if (head < p.heads + p.kv_heads) {
-        let key = head >= p.heads;
 #if WHOLE_NORM
-        own *= select(scales.x, scales.y, key) * gains[at];
 #else
-        own *= head_scale(row + head * HEAD_QUADS) * gains[select(quad, HEAD_QUADS + quad, key)];
-#endif
+    if (head < p.heads + p.kv_heads) {
+        norm = head_scale(row + head * HEAD_QUADS);
     }
 #endif
+#endif
     if (head < p.heads) {
-        q_out[token * q_quads + at] = rotated(token, quad, own);
+        for (var i = 0u; i < PARTS; i++) {
+            q_out[token * q_quads + at + i] = made(token, head, first + i, norm);
+        }
         if (at == 0u) {
             for (var i = p.heads * HEAD_QUADS; i < q_quads; i++) {
                 q_out[token * q_quads + i] = vec4<f32>(0.0);
@@ -140,11 +169,33 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let slot = info[p.slots_at + token];
     let block = slot / BLOCK;
     let offset = slot % BLOCK;
-    let kv = head - p.heads;
-    if (kv < p.kv_heads) {
-        let k = rotated(token, quad, own);
-        keys[key_at(block, kv, p.kv_heads, quad, offset)] = stored_make(k);
-    } else {
-        values[value_at(block, kv - p.kv_heads, p.kv_heads, quad, offset)] = stored_make(own);
+    let value = head >= p.heads + p.kv_heads;
+    let kv = head - p.heads - select(0u, p.kv_heads, value);
+    // What elements are multiplied with to be stored.
+    var factor = 1.0;
+#if KV_Q8
+    let most = largest(token, head, norm);
+    var scale = 0.0;
+    factor = 0.0;
+    if (most > LEAST) {
+        scale = most * (1.0 / 127.0);
+        factor = 127.0 / most;
+    }
+    if (first == 0u) {
+        let scale_place = scale_at(block, kv, p.kv_heads, offset);
+        if (value) {
+            values[scale_place] = bitcast<u32>(scale);
+        } else {
+            keys[scale_place] = bitcast<u32>(scale);
+        }
+    }
+#endif
+    for (var i = 0u; i < PARTS; i++) {
+        let stored = stored_make(made(token, head, first + i, norm) * factor);
+        if (value) {
+            values[value_at(block, kv, p.kv_heads, first + i, offset)] = stored;
+        } else {
+            keys[key_at(block, kv, p.kv_heads, first + i, offset)] = stored;
+        }
     }
 }

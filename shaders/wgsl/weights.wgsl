@@ -118,18 +118,13 @@ fn brought_down(x: vec4<f32>, quad: u32) -> vec4<f32> {
     return x * select(high, low, quad < 4u);
 }
 #else
-// Signed bytes, each raised to the top of its own word.
-fn bytes_in_place(word: u32) -> vec4<f32> {
-    let w = vec4<u32>(word) * vec4<u32>(0x1000000u, 0x10000u, 0x100u, 1u);
-    return vec4<f32>(bitcast<vec4<i32>>(w & vec4<u32>(0xff000000u)));
-}
 fn unpack_in_place(w: vec4<u32>) -> array<vec4<f32>, 4> {
     return array<vec4<f32>, 4>(
         bytes_in_place(w.x), bytes_in_place(w.y), bytes_in_place(w.z), bytes_in_place(w.w),
     );
 }
 fn brought_down(x: vec4<f32>, quad: u32) -> vec4<f32> {
-    return x * 5.9604644775390625e-8;
+    return x * BYTE_UNIT;
 }
 #endif
 #endif

@@ -15,6 +15,9 @@ use fireside_tests::{Runner, devices, fixture};
 
 /// The same where keys and values are rounded to halves.
 const HALF_TOLERANCE: f32 = 3e-2;
+/// The mean difference where they are rounded to bytes: errors of up to 1/254 of the largest of a head add up in
+/// some logits of many.
+const BYTE_TOLERANCE: f32 = 5e-2;
 
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap().to_string_lossy().into_owned()
@@ -98,6 +101,28 @@ fn a_cache_of_halves_stays_close_to_transformers() {
         KvDtype::F16,
         HALF_TOLERANCE,
     );
+}
+
+#[test]
+fn a_cache_of_bytes_stays_close_to_transformers_on_the_whole() {
+    let test = "a_cache_of_bytes_stays_close_to_transformers_on_the_whole";
+    for (place, device) in devices(test) {
+        for folder in checkpoints() {
+            let loaded = load_path(&folder, device.clone()).unwrap();
+            for expected in &expectations(&folder) {
+                let sizes = [expected.prompt, 1];
+                let actual = run(&loaded.model, &expected.tokens, &sizes, KvDtype::Q8);
+                let pairs = actual
+                    .iter()
+                    .flatten()
+                    .zip(expected.logits.iter().flatten());
+                let off: Vec<f32> = pairs.map(|(a, e)| (a - e).abs()).collect();
+                let mean = off.iter().sum::<f32>() / off.len() as f32;
+                let name = &expected.name;
+                assert!(mean <= BYTE_TOLERANCE, "{name} on {place}: {mean} off");
+            }
+        }
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ import type {
   EngineInfo,
   EngineOptions,
   InitProgress,
+  KvCacheType,
   ModelSource,
   SafetensorsSource,
 } from "./types.js";
@@ -226,11 +227,12 @@ export class Host {
     if (!Number.isInteger(context) || context < 0) {
       throw new FiresideError("bad_option", `contextSize is ${context}; expected a whole number of tokens`, "contextSize");
     }
+    const kvCacheType = kvCacheTypeOf(options.kvCacheType);
     await startModule(options.wasmUrl);
     // Before a download that no adapter would have a use for.
     await openAdapter(power);
     throwIfAborted(signal);
-    const settings = settingsOf(power, context);
+    const settings = settingsOf(power, context, kvCacheType);
     const preparation = new Preparation(settings);
     const { head } = preparation;
     const safetensors = typeof source === "object" && "safetensors" in source;
@@ -253,8 +255,12 @@ export class Host {
         onWait: () => report("download", 0, 0, `waiting for another tab to fetch ${file}`, place),
       };
     };
+    let moved = false;
     const uploaded = (loaded: number, total: number) => {
+      if (moved) return;
       report("upload", loaded, total, "moving weights to the adapter");
+      moved = loaded === total;
+      if (moved) report("compile", 0, 1, "compiling shaders");
     };
     let build: Build;
     let engine: WebEngine;
@@ -271,7 +277,6 @@ export class Host {
     try {
       await turn();
       throwIfAborted(signal);
-      report("compile", 0, 1, "compiling shaders");
       await within(() => this.#warmUp(engine, signal));
       report("compile", 1, 1, "ready");
       throwIfAborted(signal);
@@ -566,10 +571,17 @@ function withSeed(body: string): string {
   return JSON.stringify({ ...parsed, seed: parsed.seed ?? Math.floor(Math.random() * 2 ** 32) });
 }
 
-function settingsOf(power: AdapterPreference, context: number): Settings {
+/** The element type of the KV cache: the one of an option, or the default. */
+function kvCacheTypeOf(type: KvCacheType | undefined): KvCacheType {
+  if (type === undefined) return "f16";
+  if (type === "f16" || type === "q8") return type;
+  throw new FiresideError("bad_option", `kvCacheType is ${JSON.stringify(type)}; expected "f16" or "q8"`, "kvCacheType");
+}
+
+function settingsOf(power: AdapterPreference, context: number, kvCacheType: KvCacheType): Settings {
   return async (name) => {
     const adapter = adapterName(await openAdapter(power));
-    return JSON.stringify({ name, adapter, power, context });
+    return JSON.stringify({ name, adapter, power, context, kvCacheType });
   };
 }
 

@@ -7,6 +7,10 @@ export type ModelSource = string | Blob | ReadableStream<Uint8Array> | readonly 
 /** Which GPU to ask for where a machine has several; the browser may give another. */
 export type AdapterPreference = "high-performance" | "low-power";
 
+/** How the KV cache stores keys and values: halves, or bytes with a scale for each position and head, which take
+ * about half the memory. */
+export type KvCacheType = "f16" | "q8";
+
 /** A model in safetensors, by URL. */
 export interface SafetensorsSource {
   /** `config.json`. */
@@ -82,6 +86,8 @@ export interface EngineOptions {
   cache?: boolean;
   /** Positions of the KV cache, for all requests together; 4096 or the model's by default. */
   contextSize?: number;
+  /** How the KV cache of a model that generates text stores keys and values; "f16" by default. */
+  kvCacheType?: KvCacheType;
   /** SHA-256 of the GGUF file, in hexadecimal, or of each of its parts in their order; checked as it
    * arrives. */
   sha256?: string | readonly string[];
@@ -290,6 +296,8 @@ export interface EngineInfo {
   context: number;
   /** Positions of the KV cache. */
   contextSize: number;
+  /** How it stores keys and values, where the model generates text. */
+  kvCacheType?: KvCacheType;
   /** Values of an embedding, where it makes some. */
   dimensions?: number;
   /** Bytes of weights on the adapter. */

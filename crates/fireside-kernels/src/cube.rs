@@ -78,6 +78,15 @@ fn free_lanes(profile: Profile) -> u32 {
     if profile.software { 8 } else { 64 }
 }
 
+/// A variant for a cache of these elements.
+fn with_kv(variant: Variant, kv: KvDtype) -> Variant {
+    match kv {
+        KvDtype::F16 => variant.flag(Flag::KvF16),
+        KvDtype::F32 => variant,
+        KvDtype::Q8 => variant.flag(Flag::KvQ8),
+    }
+}
+
 /// Most tokens of a software adapter's workgroup. Without subgroups it takes as long to compile for four as
 /// with them for eight, and a browser compiles at each start.
 fn most_columns(profile: Profile) -> usize {
@@ -389,18 +398,24 @@ impl FiresideOps for CubeBackend {
         let q = empty(&qkv, params.tokens, q_stride, DType::F32);
         let quads = params.head_dim / 4;
         let lanes = free_lanes(params.profile);
+        // A lane reads its whole head for a scale. Where loads are what a launch costs it stores all of it too.
+        let parts = match params.kv {
+            KvDtype::Q8 if params.profile.software => quads,
+            _ => 1,
+        };
         let variant = Variant::new(Kernel::RopeKv)
             .constant(Constant::Lanes, lanes)
+            .constant(Constant::Parts, word(parts))
             .constant(Constant::HeadQuads, word(quads))
             .constant(Constant::Block, word(BLOCK))
             .flag_if(Flag::HeadNorm, params.norm.is_some())
-            .flag_if(Flag::WholeNorm, params.norm.is_some_and(|norm| norm.whole))
-            .flag_if(Flag::KvF16, params.kv == KvDtype::F16);
+            .flag_if(Flag::WholeNorm, params.norm.is_some_and(|norm| norm.whole));
+        let variant = with_kv(variant, params.kv);
         let gains = gains.into_option();
         let mut buffers = vec![&q, &keys, &values, &qkv, &step];
         buffers.extend(gains.as_ref());
         let (norm_width, eps) = params.norm.map_or((0, 0.0), |norm| (norm.width, norm.eps));
-        let width = (params.heads + 2 * params.kv_heads) * quads;
+        let width = (params.heads + 2 * params.kv_heads) * quads / parts;
         launch(
             variant,
             [width.div_ceil(lanes as usize), params.tokens, 1],
@@ -444,10 +459,9 @@ impl FiresideOps for CubeBackend {
             .constant(Constant::HeadQuads, word(params.head_dim / 4))
             .constant(Constant::Block, word(BLOCK))
             .constant(Constant::Group, word(params.heads / params.kv_heads))
-            .constant(Constant::Tokens, word(params.tile_tokens))
-            .flag_if(Flag::KvF16, params.kv == KvDtype::F16);
+            .constant(Constant::Tokens, word(params.tile_tokens));
         launch(
-            variant,
+            with_kv(variant, params.kv),
             [params.tiles, params.kv_heads, 1],
             &[&out, &q, &keys, &values, &step],
             &[

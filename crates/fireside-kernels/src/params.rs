@@ -71,14 +71,28 @@ pub enum KvDtype {
     F16,
     /// Single precision.
     F32,
+    /// Signed bytes in units of a scale, which each position has for each head: about half the memory of
+    /// halves, for an error of at most 1/254 of the head's largest magnitude.
+    Q8,
 }
 
 impl KvDtype {
-    /// Words of 32 bits per four elements.
-    pub const fn quad_words(self) -> usize {
+    /// Words of 32 bits that one kv head's keys take in a block, and its values as many; scales included.
+    pub const fn head_words(self, head_dim: usize) -> usize {
+        let quads = head_dim / 4 * BLOCK;
         match self {
-            Self::F16 => 2,
-            Self::F32 => 4,
+            Self::F16 => 2 * quads,
+            Self::F32 => 4 * quads,
+            Self::Q8 => quads + BLOCK,
+        }
+    }
+
+    /// What options and reports call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "f16",
+            Self::F32 => "f32",
+            Self::Q8 => "q8",
         }
     }
 }

@@ -38,7 +38,7 @@ impl KvCache {
     }
 
     fn layer_block_words(config: &DecoderConfig, dtype: KvDtype) -> usize {
-        config.kv_heads * config.stored_head_dim() / 4 * BLOCK * dtype.quad_words()
+        config.kv_heads * dtype.head_words(config.stored_head_dim())
     }
 
     /// Allocates `blocks` blocks.
@@ -173,6 +173,17 @@ mod tests {
                 3 * block + 5
             )
         );
+    }
+
+    #[test]
+    fn bytes_take_half_of_halves_and_a_scale_for_each_head() {
+        let config = config();
+        let bytes = |dtype| KvCache::block_bytes(&config, dtype);
+        // Two heads of 32 in 32 layers, keys and values.
+        let position = |head: u64| 2 * 32 * 2 * head * BLOCK as u64;
+        assert_eq!(bytes(KvDtype::F32), position(32 * 4));
+        assert_eq!(bytes(KvDtype::F16), position(32 * 2));
+        assert_eq!(bytes(KvDtype::Q8), position(32 + 4));
     }
 
     #[test]

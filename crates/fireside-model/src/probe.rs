@@ -101,7 +101,7 @@ impl<'a> Probe<'a> {
         let (heads, kv_heads) = (config.heads, config.kv_heads);
         let head_dim = config.stored_head_dim();
         let blocks = positions.div_ceil(BLOCK);
-        let words = blocks * kv_heads * head_dim / 4 * BLOCK * kv.quad_words();
+        let words = blocks * kv_heads * kv.head_words(head_dim);
         if words as u64 * 4 > device.max_binding() {
             return Err(ModelError::AdapterTooSmall {
                 what: format!("attention over {positions} positions"),
@@ -132,7 +132,10 @@ impl<'a> Probe<'a> {
             profile: device.profile(),
         };
         Ok(Self {
-            name: format!("attention over {positions}, {heads}/{kv_heads} heads of {head_dim}"),
+            name: format!(
+                "attention over {positions}, {heads}/{kv_heads} heads of {head_dim}, {}",
+                kv.name()
+            ),
             bytes: 2 * words as u64 * 4,
             flops: 4.0 * (heads * head_dim * positions) as f64,
             model,

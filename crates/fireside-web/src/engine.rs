@@ -133,9 +133,9 @@ struct Open {
 impl WebEngine {
     /// Opens the adapter and loads a GGUF file onto it, or the parts of a split one in any order.
     /// `options` is JSON: the model's `name`, `adapter` (what the page knows of the adapter), `power`
-    /// (`high-performance` or `low-power`), and `context` (positions of the KV cache, 0 for the
-    /// default). `on_progress` is called with the bytes uploaded and all bytes. `prepared` is what was prepared
-    /// for this load by the first bytes of the file; without it that is done now.
+    /// (`high-performance` or `low-power`), `context` (positions of the KV cache, 0 for the default), and
+    /// `kvCacheType` (`f16` or `q8`). `on_progress` is called with the bytes uploaded and all bytes. `prepared` is
+    /// what was prepared for this load by the first bytes of the file; without it that is done now.
     ///
     /// # Errors
     ///
@@ -216,7 +216,9 @@ impl WebEngine {
         on_progress: &js_sys::Function,
         prepared: Prepared,
     ) -> Result<WebEngine, JsValue> {
-        let LoadOptions { name, context, .. } = options;
+        let LoadOptions {
+            name, context, kv, ..
+        } = options;
         let Prepared { compiling, device } = prepared;
         let bad = |error: &dyn ToString| failure("bad_model", error.to_string(), None);
         let config = description.config.clone();
@@ -235,7 +237,7 @@ impl WebEngine {
             ..CacheSize::default()
         };
         let positions = size
-            .positions(&config, KvDtype::F16)
+            .positions(&config, kv)
             .map_err(|error| failure("bad_option", error, Some("contextSize")))?;
         let report = device.0.adapter().cloned();
         let mut progress = |done: u64, total: u64| {
@@ -265,8 +267,7 @@ impl WebEngine {
             "context": config.context,
             "contextSize": positions,
             "weightBytes": model.weight_bytes(),
-            "cacheBytes": KvCache::block_bytes(&config, KvDtype::F16)
-                * positions.div_ceil(BLOCK) as u64,
+            "cacheBytes": KvCache::block_bytes(&config, kv) * positions.div_ceil(BLOCK) as u64,
             "adapter": report.as_ref().map(|r| r.name.clone()),
             "software": report.as_ref().is_some_and(|r| r.software),
         });
@@ -289,8 +290,9 @@ impl WebEngine {
             (None, None) => {
                 let defaults: GenerationDefaults =
                     serde_json::from_value(text.generation_config).map_err(|e| bad(&e))?;
-                let executor = ModelExecutor::new(model, positions, KvDtype::F16)
+                let executor = ModelExecutor::new(model, positions, kv)
                     .map_err(|error| model_failure(&error))?;
+                info["kvCacheType"] = kv.name().into();
                 let config = EngineConfig::default();
                 let engine = Engine::new(executor, tokenizer.clone(), defaults, config);
                 (Core::Generate(Box::new(engine.map_err(|e| bad(&e))?)), None)

@@ -20,10 +20,12 @@ pub(crate) struct LoadOptions {
     pub(crate) power: PowerPreference,
     /// Positions of the KV cache; 0 for the default.
     pub(crate) context: usize,
+    /// Element type of the KV cache of a model that generates text.
+    pub(crate) kv: KvDtype,
 }
 
 impl LoadOptions {
-    /// Reads `{"name", "adapter", "power", "context"}`.
+    /// Reads `{"name", "adapter", "power", "context", "kvCacheType"}`.
     pub(crate) fn from_json(text: &str) -> Result<Self, JsValue> {
         let bad = |param: &str, message: String| failure("bad_option", message, Some(param));
         let all: Value = serde_json::from_str(text)
@@ -38,6 +40,14 @@ impl LoadOptions {
                 return Err(bad("adapter", message));
             }
         };
+        let kv = match text("kvCacheType").as_str() {
+            "f16" => KvDtype::F16,
+            "q8" => KvDtype::Q8,
+            other => {
+                let message = format!("kvCacheType is {other:?}; expected \"f16\" or \"q8\"");
+                return Err(bad("kvCacheType", message));
+            }
+        };
         let context = all["context"].as_u64().map(usize::try_from);
         let Some(Ok(context)) = context else {
             let found = &all["context"];
@@ -49,6 +59,7 @@ impl LoadOptions {
             adapter: text("adapter"),
             power,
             context,
+            kv,
         })
     }
 }
@@ -59,15 +70,6 @@ pub(crate) struct OwnDevice(pub(crate) ComputeDevice);
 impl Drop for OwnDevice {
     fn drop(&mut self) {
         self.0.destroy();
-    }
-}
-
-/// The element type of a model's KV cache.
-pub(crate) fn kv_dtype(description: &Description) -> KvDtype {
-    if description.embedding.is_none() && description.ranking.is_none() {
-        KvDtype::F16
-    } else {
-        Embedder::kv_dtype(&description.config)
     }
 }
 
@@ -95,7 +97,11 @@ impl Prepared {
             };
             failure(code, error, None)
         })?;
-        let kv = kv_dtype(description);
+        let generates = description.embedding.is_none() && description.ranking.is_none();
+        let kv = match generates {
+            true => options.kv,
+            false => Embedder::kv_dtype(&description.config),
+        };
         let compiling = compile(description, source, naming, &device.0, kv)
             .map_err(|error| model_failure(&error))?;
         Ok(Self { compiling, device })

@@ -10,7 +10,7 @@ use fireside_kernels::params::{
     LinearParams, MatrixShape, NormParams, Profile, RopeParams, SelectParams,
 };
 use fireside_kernels::record::{Fed, Recording};
-use fireside_kernels::twin;
+use fireside_kernels::twin::{self, KvPlace};
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
@@ -254,7 +254,7 @@ impl Smoke<'_> {
         // Enough tokens for a second block, which lies before the first.
         let (heads, kv_heads, head_dim, tokens) = (6, 2, 32, 37);
         let profile = self.device.profile();
-        for kv in [KvDtype::F16, KvDtype::F32] {
+        for kv in [KvDtype::F16, KvDtype::F32, KvDtype::Q8] {
             let block = BLOCK as u32;
             let slot = |t: u32| if t < block { block + t } else { t - block };
             let mut step: Vec<u32> = (0..tokens as u32).map(slot).collect();
@@ -296,15 +296,13 @@ impl Smoke<'_> {
             };
             let width = (heads + 2 * kv_heads) * head_dim;
             let qkv = numbers(tokens * padded(width), 3);
-            let cache_words = 2 * BLOCK * kv_heads * head_dim / 4 * kv.quad_words();
+            let cache_words = 2 * kv_heads * kv.head_words(head_dim);
             let (mut keys, mut values) = (vec![0; cache_words], vec![0; cache_words]);
             let stride = padded(heads * head_dim);
             let mut q = vec![0.0; tokens * stride];
             twin::rope_kv(&qkv, &mut keys, &mut values, &step, None, &rope, &mut q);
-            let mut expected = vec![0.0; tokens * stride];
-            twin::attention(&q, &keys, &values, &step, &attention, &mut expected);
 
-            let words = self.device.words(step)?;
+            let words = self.device.words(step.clone())?;
             let zeros = || self.device.words(vec![0; cache_words]);
             let (device_q, device_keys, device_values) = ops::rope_kv(
                 self.matrix(qkv, padded(width)),
@@ -319,10 +317,43 @@ impl Smoke<'_> {
                 &device_keys,
                 &device_values,
                 &words,
-                attention,
+                attention.clone(),
             );
             let actual_q = read_floats(device_q).await?;
             self.compare(format!("rope_kv {kv:?}, {shapes}"), &actual_q, &q);
+            // A byte that rounds the other way moves a result by more than the tolerance: what is stored is
+            // compared by itself, and attention is that over what the device stored.
+            if kv == KvDtype::Q8 {
+                let mut far = 0;
+                for (key, own, device) in [
+                    (true, &mut keys, device_keys),
+                    (false, &mut values, device_values),
+                ] {
+                    let found = read_words(device).await?;
+                    for (slot, head) in (0..tokens as u32)
+                        .flat_map(|t| (0..kv_heads).map(move |head| (slot(t), head)))
+                    {
+                        let place = KvPlace {
+                            kv,
+                            key,
+                            slot: slot as usize,
+                            head,
+                            kv_heads,
+                            head_dim,
+                        };
+                        let (a, e) = (place.scale(&found), place.scale(own));
+                        let off = |dim: &usize| {
+                            (place.load(&found, *dim) - place.load(own, *dim)).abs() > 1.0
+                        };
+                        far += usize::from((a - e).abs() > 1e-5 * e);
+                        far += (0..head_dim).filter(off).count();
+                    }
+                    *own = found;
+                }
+                self.compare(format!("bytes of rope_kv, {shapes}"), &[far as f32], &[0.0]);
+            }
+            let mut expected = vec![0.0; tokens * stride];
+            twin::attention(&q, &keys, &values, &step, &attention, &mut expected);
             let actual = read_floats(out).await?;
             // A half that rounds the other way moves a result by up to 1e-3 of a value.
             self.compare(format!("attention {kv:?}, {shapes}"), &actual, &expected);

@@ -68,7 +68,7 @@ impl Loading {
         self
     }
 
-    /// Element type of the KV cache; f16 by default.
+    /// Element type of the KV cache of a model that generates text; f16 by default.
     #[must_use]
     pub fn kv_cache_dtype(mut self, kv: KvDtype) -> Self {
         self.kv = kv;

@@ -13,6 +13,7 @@ fn bench(arguments: &[&str], input: &str) -> Output {
         .args(["bench", "--model", TINY, "--device", "cpu"])
         .args(arguments)
         .env_remove("FIRESIDE_QUANTIZE")
+        .env_remove("FIRESIDE_KV_CACHE_DTYPE")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -120,6 +121,29 @@ fn the_report_has_decode_at_a_depth() {
 }
 
 #[test]
+fn the_report_says_how_the_cache_is_stored_and_what_it_takes() {
+    let report = |dtype: &str, format: &str| {
+        let arguments = ["-p", "4", "-n", "2", "-r", "1", "--format", format];
+        let kv = ["--kv-cache-dtype", dtype];
+        let output = bench(&[&arguments[..], &kv].concat(), "");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let bytes = |dtype: &str| {
+        let report: Value = serde_json::from_str(&report(dtype, "json")).unwrap();
+        assert_eq!(report["kv_cache_dtype"], dtype);
+        report["gpu_bytes"]["kv_cache"].as_u64().unwrap()
+    };
+    let (single, half, byte) = (bytes("f32"), bytes("f16"), bytes("q8"));
+    assert_eq!(single, 2 * half);
+    // Bytes have scales beside them.
+    assert!(byte > half / 2 && byte < half, "{byte} and {half}");
+    let printed = report("q8", "table");
+    assert!(printed.contains("(q8)"), "{printed}");
+}
+
+#[test]
 fn kernels_are_reported_by_shape_and_what_does_not_fit_is_told() {
     let run = |arguments: &[&str]| {
         Command::new(env!("CARGO_BIN_EXE_fireside"))
@@ -154,7 +178,8 @@ fn kernels_are_reported_by_shape_and_what_does_not_fit_is_told() {
             "{kernel}"
         );
     }
-    let table = run(&["-t", "1", "--contexts", "40"]);
+    let table = run(&["-t", "1", "--contexts", "40", "--kv-cache-dtype", "q8"]);
     let printed = String::from_utf8(table.stdout).unwrap();
     assert!(printed.contains("attention over 40"), "{printed}");
+    assert!(printed.contains(", q8 "), "{printed}");
 }

@@ -376,6 +376,7 @@ fn arguments_that_make_no_sense_are_told_before_anything_is_loaded() {
         vec!["generate"],
         vec!["generate", "hello", "--device", "toaster"],
         vec!["generate", "hello", "--max-new-tokens", "many"],
+        vec!["generate", "hello", "--kv-cache-dtype", "q4"],
         vec!["frobnicate"],
     ] {
         let output = run(&arguments);
@@ -455,6 +456,9 @@ fn json_output_has_ids_finish_reason_and_stats() {
     assert_eq!(object["stats"]["generated_tokens"], 5);
     let again: serde_json::Value = serde_json::from_slice(&run(&arguments).stdout).unwrap();
     assert_eq!(object["text"], again["text"]);
+    let bytes = run(&[&arguments[..], &["--kv-cache-dtype", "q8"]].concat());
+    let object: serde_json::Value = serde_json::from_slice(&bytes.stdout).unwrap();
+    assert_eq!(object["token_ids"].as_array().unwrap().len(), 5);
 }
 
 #[test]
@@ -586,8 +590,11 @@ fn inspect_prints_the_shape_of_a_checkpoint() {
         "heads",
         "vocabulary",
         "context",
+        "kv cache",
     ] {
         assert!(labels.contains(&label), "no {label} in {said}");
     }
     assert!(said.contains("llama"), "{said}");
+    assert!(said.contains(" in f16, "), "{said}");
+    assert!(said.contains(" in q8 per 1000 positions"), "{said}");
 }

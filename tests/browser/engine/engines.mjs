@@ -49,6 +49,31 @@ CHECKS["a request that is aborted in its prefill gives its blocks back"] = async
   await unload(page);
 };
 
+CHECKS["a KV cache of bytes takes about half of one of halves, and another type is a bad_option"] = async ({ page }) => {
+  const found = {};
+  for (const kvCacheType of [undefined, "f16", "q8"]) {
+    const options = kvCacheType === undefined ? {} : { kvCacheType };
+    const { info, message } = await load(page, TINY, { contextSize: 256, ...options });
+    assert.ok(info, message);
+    assert.equal(info.kvCacheType, kvCacheType ?? "f16");
+    const { finish_reason, text } = await page.evaluate(async () => {
+      const { choices } = await window.engine.completions.create({ prompt: "Once", max_tokens: 4, ignore_eos: true });
+      return choices[0];
+    });
+    assert.equal(finish_reason, "length");
+    assert.equal(typeof text, "string");
+    found[kvCacheType ?? "none"] = info.cacheBytes;
+    await unload(page);
+  }
+  assert.equal(found.none, found.f16);
+  // A scale for each head takes as much as four of its bytes.
+  assert.ok(found.q8 > found.f16 / 2 && found.q8 < found.f16, JSON.stringify(found));
+  const { code, param, message } = await load(page, TINY, { kvCacheType: "f8" });
+  assert.equal(code, "bad_option", message);
+  assert.equal(param, "kvCacheType");
+  assert.match(message, /kvCacheType is "f8"; expected "f16" or "q8"/);
+};
+
 CHECKS["unload ends the worker, what it answered, and what comes later"] = async ({ page }) => {
   const { info, message } = await load(page, TINY);
   assert.ok(info, message);

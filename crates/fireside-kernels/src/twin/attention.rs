@@ -7,41 +7,101 @@ use super::linear::soft_cap;
 use crate::layout::padded;
 use crate::params::{AttentionParams, BLOCK, KvDtype, RopeParams};
 
-/// Where element `dim` of a key or value lies in its cache, in elements: see `cache.wgsl`.
-pub fn kv_index(
-    key: bool,
-    slot: usize,
-    head: usize,
-    kv_heads: usize,
-    head_dim: usize,
-    dim: usize,
-) -> usize {
-    let base = (slot / BLOCK * kv_heads + head) * head_dim * BLOCK;
-    let offset = slot % BLOCK;
-    if key {
-        base + (dim / 4 * BLOCK + offset) * 4 + dim % 4
-    } else {
-        base + offset * head_dim + dim
-    }
+/// Where a key or value of one head lies in its cache, and how it is stored: see `cache.wgsl`.
+#[derive(Debug, Clone, Copy)]
+pub struct KvPlace {
+    /// Element type of the cache.
+    pub kv: KvDtype,
+    /// Of keys; else of values, whose elements lie in another order.
+    pub key: bool,
+    /// The position's place: its block, times [`BLOCK`], and its offset there.
+    pub slot: usize,
+    /// The kv head.
+    pub head: usize,
+    /// Kv heads.
+    pub kv_heads: usize,
+    /// Elements of a head, a multiple of 4.
+    pub head_dim: usize,
 }
 
-fn store(cache: &mut [u32], kv: KvDtype, at: usize, value: f32) {
-    match kv {
-        KvDtype::F32 => cache[at] = value.to_bits(),
-        KvDtype::F16 => {
-            let shift = 16 * (at % 2);
-            let cell = &mut cache[at / 2];
-            let bits = u32::from(f16::from_f32(value).to_bits());
-            *cell = (*cell & !(0xffff << shift)) | bits << shift;
+impl KvPlace {
+    /// The word where the block's share of the head begins.
+    fn share_at(self) -> usize {
+        (self.slot / BLOCK * self.kv_heads + self.head) * self.kv.head_words(self.head_dim)
+    }
+
+    /// Where an element is in the share, in elements.
+    fn element(self, dim: usize) -> usize {
+        let offset = self.slot % BLOCK;
+        if self.key {
+            (dim / 4 * BLOCK + offset) * 4 + dim % 4
+        } else {
+            offset * self.head_dim + dim
+        }
+    }
+
+    /// The word of the scale, where the cache has scales.
+    pub fn scale_at(self) -> Option<usize> {
+        let quants = self.head_dim / 4 * BLOCK;
+        (self.kv == KvDtype::Q8).then(|| self.share_at() + quants + self.slot % BLOCK)
+    }
+
+    /// What loaded elements are multiplied with: 1 where the cache has no scales.
+    pub fn scale(self, cache: &[u32]) -> f32 {
+        self.scale_at().map_or(1.0, |at| f32::from_bits(cache[at]))
+    }
+
+    /// An element, in units of the scale.
+    pub fn load(self, cache: &[u32], dim: usize) -> f32 {
+        let (share, at) = (self.share_at(), self.element(dim));
+        match self.kv {
+            KvDtype::F32 => f32::from_bits(cache[share + at]),
+            KvDtype::F16 => {
+                f16::from_bits((cache[share + at / 2] >> (16 * (at % 2))) as u16).to_f32()
+            }
+            KvDtype::Q8 => f32::from((cache[share + at / 4] >> (8 * (at % 4))) as i8),
+        }
+    }
+
+    /// Stores the elements of the head.
+    pub fn store(self, cache: &mut [u32], head: &[f32]) {
+        let mut factor = 1.0;
+        if let Some(at) = self.scale_at() {
+            let scale;
+            (scale, factor) = scale_of(head);
+            cache[at] = scale.to_bits();
+        }
+        for (dim, value) in head.iter().enumerate() {
+            let (share, at) = (self.share_at(), self.element(dim));
+            // The elements that share a word, the bits of each, and its own.
+            let (each, bits) = match self.kv {
+                KvDtype::F32 => (1, value.to_bits()),
+                KvDtype::F16 => (2, u32::from(f16::from_f32(*value).to_bits())),
+                KvDtype::Q8 => (4, quant(value * factor)),
+            };
+            let width = 32 / each;
+            let shift = width * (at % each);
+            let cell = &mut cache[share + at / each];
+            *cell = (*cell & !(u32::MAX >> (32 - width) << shift)) | bits << shift;
         }
     }
 }
 
-fn load(cache: &[u32], kv: KvDtype, at: usize) -> f32 {
-    match kv {
-        KvDtype::F32 => f32::from_bits(cache[at]),
-        KvDtype::F16 => f16::from_bits((cache[at / 2] >> (16 * (at % 2))) as u16).to_f32(),
+/// The scale of a head, and what its elements are multiplied with to count in units of it.
+fn scale_of(head: &[f32]) -> (f32, f32) {
+    /// See `cache.wgsl`.
+    const LEAST: f32 = 1e-30;
+    let most = head.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+    if most > LEAST {
+        (most * (1.0 / 127.0), 127.0 / most)
+    } else {
+        (0.0, 0.0)
     }
+}
+
+/// The nearest byte, ties to even, in the lowest bits.
+fn quant(value: f32) -> u32 {
+    u32::from(value.round_ties_even().clamp(-127.0, 127.0) as i8 as u8)
 }
 
 /// Twin of `rope_kv.wgsl`: rotates the queries of `qkv` into `q_out` and the keys into the
@@ -104,16 +164,24 @@ pub fn rope_kv(
             }
         }
         let new_keys = normed(row, params.heads, params.kv_heads, 1);
-        let slot = step[params.slots_at + t] as usize;
         for h in 0..params.kv_heads {
             let key = &new_keys[h * dim..][..dim];
+            let key: Vec<f32> = (0..dim).map(|d| rotate(key, d)).collect();
             let value = &row[(params.heads + params.kv_heads + h) * dim..][..dim];
-            for (d, own) in value.iter().enumerate() {
-                let at = kv_index(true, slot, h, params.kv_heads, dim, d);
-                store(keys, params.kv, at, rotate(key, d));
-                let at = kv_index(false, slot, h, params.kv_heads, dim, d);
-                store(values, params.kv, at, *own);
+            let place = KvPlace {
+                kv: params.kv,
+                key: true,
+                slot: step[params.slots_at + t] as usize,
+                head: h,
+                kv_heads: params.kv_heads,
+                head_dim: dim,
+            };
+            place.store(keys, &key);
+            KvPlace {
+                key: false,
+                ..place
             }
+            .store(values, value);
         }
     }
 }
@@ -156,15 +224,23 @@ pub fn attention(
         let mut scores = vec![0.0f32; end - begin];
         let mut head_values = vec![0.0f32; dim];
         for kv_head in 0..params.kv_heads {
+            let place = |key: bool, p: usize| KvPlace {
+                kv: params.kv,
+                key,
+                slot: slot(p),
+                head: kv_head,
+                kv_heads: params.kv_heads,
+                head_dim: dim,
+            };
             for h in kv_head * group..(kv_head + 1) * group {
                 let query = &q[token * stride + h * dim..][..dim];
                 for (score, p) in scores.iter_mut().zip(begin..) {
+                    let place = place(true, p);
                     let mut sum = 0.0;
                     for (d, v) in query.iter().enumerate() {
-                        let at = kv_index(true, slot(p), kv_head, params.kv_heads, dim, d);
-                        sum += v * load(keys, params.kv, at);
+                        sum += v * place.load(keys, d);
                     }
-                    *score = sum * params.scale;
+                    *score = sum * params.scale * place.scale(keys);
                     if let Some(cap) = params.cap {
                         *score = soft_cap(*score, cap);
                     }
@@ -175,9 +251,10 @@ pub fn attention(
                 for (score, p) in scores.iter().zip(begin..) {
                     let weight = (score - top).exp();
                     total += weight;
-                    let at = kv_index(false, slot(p), kv_head, params.kv_heads, dim, 0);
+                    let place = place(false, p);
+                    let share = weight * place.scale(values);
                     for (d, sum) in head_values.iter_mut().enumerate() {
-                        *sum += weight * load(values, params.kv, at + d);
+                        *sum += share * place.load(values, d);
                     }
                 }
                 for (to, v) in row[h * dim..][..dim].iter_mut().zip(&head_values) {
@@ -186,4 +263,77 @@ pub fn attention(
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Heads stored in scattered places of a cache that holds anything, read back.
+    #[test]
+    fn bytes_are_within_half_a_unit_and_the_largest_is_exact() {
+        let (kv_heads, head_dim) = (2, 12);
+        let words = 3 * kv_heads * KvDtype::Q8.head_words(head_dim);
+        for key in [true, false] {
+            let mut cache = vec![0xdead_beef; words];
+            let mut bits = 1u32;
+            let mut stored = Vec::new();
+            for (number, slot) in [0, 31, 32, 70, 95].into_iter().enumerate() {
+                for head in 0..kv_heads {
+                    let size = 10f32.powi(7 * number as i32 - 14);
+                    let values: Vec<f32> = (0..head_dim)
+                        .map(|_| {
+                            bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                            (bits as i32) as f32 / (1u32 << 31) as f32 * size
+                        })
+                        .collect();
+                    let place = KvPlace {
+                        kv: KvDtype::Q8,
+                        key,
+                        slot,
+                        head,
+                        kv_heads,
+                        head_dim,
+                    };
+                    place.store(&mut cache, &values);
+                    stored.push((place, values));
+                }
+            }
+            for (place, values) in stored {
+                let scale = place.scale(&cache);
+                let most = values.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+                for (dim, value) in values.iter().enumerate() {
+                    let found = place.load(&cache, dim) * scale;
+                    // A last bit of a quotient and of a product beside the half.
+                    let bound = if value.abs() == most {
+                        1e-6
+                    } else {
+                        0.5001 / 127.0
+                    };
+                    assert!(
+                        (found - value).abs() <= bound * most,
+                        "{place:?}, {dim}: {found} for {value} of {most}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_of_nothing_is_stored_as_nothing() {
+        for tiny in [0.0, 1e-38, -1e-45] {
+            let place = KvPlace {
+                kv: KvDtype::Q8,
+                key: true,
+                slot: 5,
+                head: 0,
+                kv_heads: 1,
+                head_dim: 8,
+            };
+            let mut cache = vec![u32::MAX; KvDtype::Q8.head_words(8)];
+            place.store(&mut cache, &[tiny; 8]);
+            assert_eq!(place.scale(&cache), 0.0);
+            assert!((0..8).all(|dim| place.load(&cache, dim) == 0.0));
+        }
+    }
 }

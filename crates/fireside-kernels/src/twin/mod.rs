@@ -8,7 +8,7 @@ mod experts;
 mod linear;
 mod select;
 
-pub use attention::{attention, kv_index, rope_kv};
+pub use attention::{KvPlace, attention, rope_kv};
 pub use experts::{experts, route};
 pub use linear::{PlanesView, embed, glu, linear, norm, unpack_row};
 pub use select::{adjust_logits, gumbel, select};

@@ -372,7 +372,7 @@ fn report(
         "sha256": hash,
         "quantization": mix,
         "adapter": adapter,
-        "kv_cache_dtype": match bench.cache.dtype() { KvDtype::F16 => "f16", KvDtype::F32 => "f32" },
+        "kv_cache_dtype": bench.cache.dtype().name(),
         "activations": "float",
         "load_seconds": load.as_secs_f64(),
         "time_to_first_token_seconds": to_first_token.as_secs_f64(),

@@ -62,10 +62,11 @@ pub(super) fn run(path: &std::path::Path) -> Result<()> {
         config.rope.theta,
         scaling(&config.rope.scaling)
     );
-    println!(
-        "kv cache       {} per 1000 positions in f16",
-        human_bytes(KvCache::block_bytes(config, KvDtype::F16) * 1000 / BLOCK as u64)
-    );
+    let cache = [KvDtype::F16, KvDtype::Q8].map(|kv| {
+        let bytes = KvCache::block_bytes(config, kv) * 1000 / BLOCK as u64;
+        format!("{} in {}", human_bytes(bytes), kv.name())
+    });
+    println!("kv cache       {} per 1000 positions", cache.join(", "));
     println!("quantization");
     for (dtype, (count, elements, bytes)) in &mix {
         println!(
