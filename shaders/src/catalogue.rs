@@ -138,6 +138,8 @@ fn axes(kernel: Kernel) -> Axes {
             &[
                 &[
                     (Constant::Lanes, 8),
+                    (Constant::Splits, 1),
+                    (Constant::Workgroup, 8),
                     (Constant::HeadQuads, 16),
                     (Constant::Parts, 2),
                     (Constant::Positions, 4),
@@ -147,6 +149,8 @@ fn axes(kernel: Kernel) -> Axes {
                 ],
                 &[
                     (Constant::Lanes, 32),
+                    (Constant::Splits, 4),
+                    (Constant::Workgroup, 128),
                     (Constant::HeadQuads, 64),
                     (Constant::Parts, 2),
                     (Constant::Positions, 1),
@@ -156,12 +160,25 @@ fn axes(kernel: Kernel) -> Axes {
                 ],
                 &[
                     (Constant::Lanes, 32),
+                    (Constant::Splits, 8),
+                    (Constant::Workgroup, 256),
                     (Constant::HeadQuads, 2),
                     (Constant::Parts, 1),
                     (Constant::Positions, 1),
                     (Constant::Block, 32),
                     (Constant::Group, 1),
                     (Constant::Tokens, 1),
+                ],
+                &[
+                    (Constant::Lanes, 32),
+                    (Constant::Splits, 1),
+                    (Constant::Workgroup, 32),
+                    (Constant::HeadQuads, 16),
+                    (Constant::Parts, 1),
+                    (Constant::Positions, 1),
+                    (Constant::Block, 32),
+                    (Constant::Group, 3),
+                    (Constant::Tokens, 4),
                 ],
             ],
         ),
@@ -253,7 +270,11 @@ pub fn variants(kernel: Kernel) -> Vec<Variant> {
                         Constant::RowGroups,
                         doubled(variant.get(Constant::RowGroupsOut)),
                     )
-                    .flag_if(Flag::RowQuads, kernel == Kernel::LinearLane);
+                    .flag_if(Flag::RowQuads, kernel == Kernel::LinearLane)
+                    .flag_if(
+                        Flag::Split,
+                        kernel == Kernel::Attention && variant.get(Constant::Splits) > 1,
+                    );
                 for flag in *group {
                     variant = variant.flag(*flag);
                 }

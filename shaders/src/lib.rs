@@ -157,6 +157,8 @@ names! {
         Activate => "ACTIVATE",
         /// The product stays between a bound and its negative.
         SoftCap => "SOFT_CAP",
+        /// Waves of a workgroup share the KV cache's blocks out among them.
+        Split => "SPLIT",
         /// The KV cache stores halves.
         KvF16 => "KV_F16",
         /// The KV cache stores signed bytes and their scales.
@@ -189,7 +191,7 @@ names! {
         RowGroupsOut => "ROW_GROUPS_OUT",
         /// Rows a lane stores: half its rows where they are gate and up pairs.
         RowsOut => "ROWS_OUT",
-        /// Parts that K is split into across a workgroup.
+        /// Parts that K, or the KV cache's blocks, are split into across a workgroup.
         Splits => "SPLITS",
         /// Invocations of a workgroup, where it differs from the lanes.
         Workgroup => "WORKGROUP",
@@ -266,7 +268,7 @@ impl Variant {
     /// Invocations of one workgroup.
     pub const fn workgroup(&self) -> u32 {
         match self.kernel {
-            Kernel::LinearSplit => self.get(Constant::Workgroup),
+            Kernel::LinearSplit | Kernel::Attention => self.get(Constant::Workgroup),
             Kernel::LinearTile => 128,
             _ => self.get(Constant::Lanes),
         }

@@ -9,12 +9,13 @@
 //   holds tiles [tile][4] u32: first token, token count (<= TOKENS), where the
 //   sequence's block table starts in the step buffer, position of the first token;
 //   and, where `ends_at` is set, [tile] u32: positions of the tile's sequence.
-// Workgroup: LANES lanes serve TOKENS tokens of one sequence times the GROUP heads
-//   that share a kv head, so each key and value is read once for all of them. For
+// Workgroup: SPLITS times LANES lanes serve TOKENS tokens of one sequence times the GROUP heads
+//   that share a kv head, so each key and value is read once for all of them. The waves share the cache's blocks
+//   out among them, and their parts meet at the end. For
 //   scores a lane owns BLOCK / LANES positions, for values its part of the head.
 // Grid: x = tiles, y = kv heads.
-// Limits: 5 storage buffers, one uniform, 2 * GROUP * TOKENS * BLOCK + 4 words of
-//   workgroup memory, below 16 KiB; LANES <= BLOCK.
+// Limits: 5 storage buffers, one uniform; LANES <= BLOCK; SPLITS * (2 * GROUP * TOKENS * BLOCK + 4 * HEAD_QUADS) and
+//   some words of workgroup memory, below 16 KiB.
 
 #include "common.wgsl"
 #include "activation.wgsl"
@@ -24,12 +25,20 @@ const QUERIES: u32 = GROUP * TOKENS;
 
 var<workgroup> tile: vec4<u32>;
 var<workgroup> end: u32;
-var<workgroup> scores: array<f32, QUERIES * BLOCK>;
-var<workgroup> weights: array<f32, QUERIES * BLOCK>;
+var<workgroup> scores: array<f32, SPLITS * QUERIES * BLOCK>;
+var<workgroup> weights: array<f32, SPLITS * QUERIES * BLOCK>;
+#if SPLIT
+var<workgroup> tops: array<f32, SPLITS * QUERIES>;
+// What the waves have of one query.
+var<workgroup> parts: array<vec4<f32>, SPLITS * HEAD_QUADS>;
+#endif
 
-@compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    if (lane == 0u) {
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
+    let lane = index % LANES;
+    let wave = index / LANES;
+    let queries = wave * QUERIES;
+    if (index == 0u) {
         let at = p.tiles_at + group.x * 4u;
         tile = vec4<u32>(info[at], info[at + 1u], info[at + 2u], info[at + 3u]);
         end = info[at + 3u] + info[at + 1u];
@@ -53,8 +62,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
 #include "attention_queries.wgsl"
 
-    for (var b = begin; b * BLOCK < length; b++) {
-        let block = info[table + b];
+    for (var next = begin; next * BLOCK < length; next += SPLITS) {
+        // A wave past the last block sees none of its positions.
+        let b = next + wave;
+        let block = info[table + min(b, (length - 1u) / BLOCK)];
 #repeat t TOKENS
 #repeat g GROUP
 #repeat j POSITIONS
@@ -89,7 +100,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             s_$t_$g_$j = soft_cap(s_$t_$g_$j, p.cap);
         }
         s_$t_$g_$j = select(MASKED, s_$t_$g_$j, seen_$t_$j);
-        scores[($tu * GROUP + $gu) * BLOCK + lane + $ju * LANES] = s_$t_$g_$j;
+        scores[(queries + $tu * GROUP + $gu) * BLOCK + lane + $ju * LANES] = s_$t_$g_$j;
 #endrepeat
 #endrepeat
 #endrepeat
@@ -103,7 +114,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #repeat t TOKENS
 #repeat g GROUP
 #repeat j 4
-            highest_$t_$g = max(highest_$t_$g, scores[($tu * GROUP + $gu) * BLOCK + j + $ju]);
+            highest_$t_$g = max(highest_$t_$g, scores[(queries + $tu * GROUP + $gu) * BLOCK + j + $ju]);
 #endrepeat
 #endrepeat
 #endrepeat
@@ -121,12 +132,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let w_$t_$g_$j = select(exp(s_$t_$g_$j - highest_$t_$g), 0.0, s_$t_$g_$j == MASKED);
         // Of the lane's own positions until the end.
         sum_$t_$g += w_$t_$g_$j;
-        weights[($tu * GROUP + $gu) * BLOCK + lane + $ju * LANES] = w_$t_$g_$j * value_scale_$j;
+        weights[(queries + $tu * GROUP + $gu) * BLOCK + lane + $ju * LANES] = w_$t_$g_$j * value_scale_$j;
 #endrepeat
 #endrepeat
 #endrepeat
         workgroupBarrier();
-        let filled = min(BLOCK, length - b * BLOCK);
+        let filled = min(BLOCK, max(length, b * BLOCK) - b * BLOCK);
         for (var j = 0u; j < filled; j++) {
             let value = value_at(block, kv, p.kv_heads, 0u, j);
 #repeat i PARTS
@@ -134,7 +145,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endrepeat
 #repeat t TOKENS
 #repeat g GROUP
-            let w_$t_$g = weights[($tu * GROUP + $gu) * BLOCK + j];
+            let w_$t_$g = weights[(queries + $tu * GROUP + $gu) * BLOCK + j];
 #repeat i PARTS
             acc_$t_$g_$i = fma(v_$i, vec4<f32>(w_$t_$g), acc_$t_$g_$i);
 #endrepeat
@@ -146,15 +157,56 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // Nobody reads scores any more: the lanes' sums take their place.
 #repeat t TOKENS
 #repeat g GROUP
-    scores[($tu * GROUP + $gu) * BLOCK + lane] = sum_$t_$g;
+    scores[(queries + $tu * GROUP + $gu) * BLOCK + lane] = sum_$t_$g;
 #endrepeat
+#endrepeat
+#if SPLIT
+#repeat t TOKENS
+#repeat g GROUP
+    tops[queries + $tu * GROUP + $gu] = top_$t_$g;
+#endrepeat
+#endrepeat
+#endif
+    workgroupBarrier();
+#if SPLIT
+#repeat t TOKENS
+#repeat g GROUP
+#repeat i PARTS
+    if (lane + $iu * LANES <= LAST_QUAD) {
+        parts[wave * HEAD_QUADS + lane + $iu * LANES] = acc_$t_$g_$i;
+    }
 #endrepeat
     workgroupBarrier();
+    if ($tu < count) {
+        var top = MASKED;
+        for (var w = 0u; w < SPLITS; w++) {
+            top = max(top, tops[w * QUERIES + $tu * GROUP + $gu]);
+        }
+        var all = 0.0;
+        for (var w = 0u; w < SPLITS; w++) {
+            let size = exp(tops[w * QUERIES + $tu * GROUP + $gu] - top);
+            for (var i = 0u; i < LANES; i++) {
+                all = fma(size, scores[(w * QUERIES + $tu * GROUP + $gu) * BLOCK + i], all);
+            }
+        }
+        for (var quad = index; quad < HEAD_QUADS; quad += WORKGROUP) {
+            var sum = vec4<f32>(0.0);
+            for (var w = 0u; w < SPLITS; w++) {
+                let size = exp(tops[w * QUERIES + $tu * GROUP + $gu] - top);
+                sum = fma(vec4<f32>(size), parts[w * HEAD_QUADS + quad], sum);
+            }
+            out[query_$t_$g + quad] = sum / all;
+        }
+    }
+    workgroupBarrier();
+#endrepeat
+#endrepeat
+#else
 #repeat t TOKENS
 #repeat g GROUP
     var all_$t_$g = 0.0;
     for (var i = 0u; i < LANES; i++) {
-        all_$t_$g += scores[($tu * GROUP + $gu) * BLOCK + i];
+        all_$t_$g += scores[(queries + $tu * GROUP + $gu) * BLOCK + i];
     }
 #repeat i PARTS
     if ($tu < count && lane + $iu * LANES <= LAST_QUAD) {
@@ -163,5 +215,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endrepeat
 #endrepeat
 #endrepeat
-    clear_padding(first, count, kv, lane);
+#endif
+    if (wave == 0u) {
+        clear_padding(first, count, kv, lane);
+    }
 }
