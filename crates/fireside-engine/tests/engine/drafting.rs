@@ -93,6 +93,37 @@ fn a_model_that_is_always_wrong_is_asked_less_and_less_and_for_less() {
 }
 
 #[test]
+fn after_a_wrong_guess_the_drafting_model_goes_on_from_what_was_chosen_meanwhile() {
+    let json = r#"{"max_new_tokens": 150, "ignore_eos": true, "temperature": 0}"#;
+    let config = EngineConfig {
+        step_tokens: 20,
+        ..config(4)
+    };
+    let (main, draft) = ((Model::Ngram, LIMITS), (Model::Astray(3), LIMITS));
+    let (mut engine, log, draft_log) = engine_with_draft(main, draft, config);
+    draft_log.borrow_mut().histories = Some(Vec::new());
+    let mut text = vec![7, 8];
+    engine.submit(&request(&text, json)).unwrap();
+    while engine.has_work() {
+        if log.borrow().steps.is_multiple_of(7) {
+            // Nothing is drafted while another prompt is read.
+            let one = r#"{"max_new_tokens": 1}"#;
+            engine.submit(&request(&words(60, 0), one)).unwrap();
+        }
+        pollster::block_on(engine.step()).unwrap();
+    }
+    text.extend(Model::Ngram.greedy(&text, 150));
+    let stats = engine.stats();
+    assert!(0 < stats.accepted_tokens && stats.accepted_tokens < stats.drafted_tokens);
+    for history in draft_log.borrow().histories.iter().flatten() {
+        let both = history.iter().zip(&text);
+        let same = both.take_while(|(own, other)| own == other).count();
+        // What is wrong is a guess of this draft, which has four.
+        assert!(same + 3 >= history.len(), "{history:?}");
+    }
+}
+
+#[test]
 fn a_long_prompt_is_caught_up_in_bounded_steps_and_the_first_token_waits_for_none() {
     let limits = ExecutorLimits {
         step_tokens: 20,

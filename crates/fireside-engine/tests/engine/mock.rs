@@ -101,6 +101,8 @@ pub(crate) struct Log {
     pub(crate) whole_rows: usize,
     /// Positions that were written again with what they held already.
     pub(crate) rewrites: usize,
+    /// What each row's token stood after, itself included, where it is to be kept.
+    pub(crate) histories: Option<Vec<Vec<u32>>>,
     /// The selections wanted in the last step.
     pub(crate) last_rows: Vec<RowSelection>,
     /// The step (from 1) that fails.
@@ -306,7 +308,11 @@ impl Executor for Mock {
                 self.log.borrow_mut().last_rows.push(row.clone());
                 self.log.borrow_mut().whole_rows += usize::from(row.logits);
                 self.log.borrow_mut().scored_rows += usize::from(row.target.is_some());
-                results.push(self.select(&history[..chunk.start + at + 1], row));
+                let before = &history[..chunk.start + at + 1];
+                if let Some(histories) = &mut self.log.borrow_mut().histories {
+                    histories.push(before.to_vec());
+                }
+                results.push(self.select(before, row));
             }
         }
         if self.log.borrow().lose_row_at == Some(number) {
