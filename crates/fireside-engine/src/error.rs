@@ -153,7 +153,7 @@ pub enum Error {
         source: ExecutorError,
     },
     /// A model cannot draft for the engine's own one.
-    #[error("{reason}")]
+    #[error("the model cannot draft: {reason}")]
     DraftModel {
         /// Why.
         reason: String,

@@ -199,7 +199,7 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// The first difference, in words: "its" is the other's, "here" this one's.
+    /// The first difference, in words that tell the other's token from this one's: "its token 5 is …, not …".
     pub fn same_tokens(&self, other: &Self) -> Result<(), String> {
         let real = |own: &Self, id: u32| {
             let padding = |text: String| text == format!("[PAD{id}]");
@@ -215,12 +215,12 @@ impl Tokenizer {
         };
         if let Some(id) = ids.into_iter().find(differs) {
             let (own, its) = (text(self, id), text(other, id));
-            return Err(format!("its token {id} is {its}, and {own} here"));
+            return Err(format!("its token {id} is {its}, not {own}"));
         }
         match (self.special.eos, other.special.eos) {
-            (Some(own), Some(its)) if own != its => Err(format!(
-                "its end of sequence is the token {its}, and {own} here"
-            )),
+            (Some(own), Some(its)) if own != its => {
+                Err(format!("its end of sequence is the token {its}, not {own}"))
+            }
             _ => Ok(()),
         }
     }

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use fireside_engine::{
-    CacheSize, Embedder, Engine, EngineConfig, GenerationDefaults, ModelExecutor, Ranker,
+    CacheSize, Embedder, Engine, EngineConfig, Error as EngineError, GenerationDefaults,
+    ModelExecutor, Ranker, check_draft_tokens,
 };
 use fireside_hub::{Options, resolve};
 use fireside_model::device::{ComputeDevice, DeviceChoice};
@@ -34,6 +35,7 @@ pub struct Loading {
     cache: CacheSize,
     hub: Option<Options>,
     engine: EngineConfig,
+    draft_model: Option<String>,
     loras: Vec<(String, PathBuf)>,
 }
 
@@ -50,6 +52,7 @@ impl Loading {
             cache: CacheSize::default(),
             hub: None,
             engine: EngineConfig::default(),
+            draft_model: None,
             loras: Vec::new(),
         }
     }
@@ -128,6 +131,14 @@ impl Loading {
         self
     }
 
+    /// A smaller model of the same vocabulary, by path, known name or hub id, that drafts tokens for the model to
+    /// try: the text stays the same, and comes in fewer steps. It is on the same device, with a KV cache of its own.
+    #[must_use]
+    pub fn draft_model(mut self, model: Option<String>) -> Self {
+        self.draft_model = model;
+        self
+    }
+
     /// Fetches the model if need be, opens the device, uploads the weights.
     ///
     /// # Errors
@@ -169,8 +180,10 @@ impl Loading {
             ..self.cache
         };
         let positions = size.positions(config, self.kv)?;
+        // A draft model that does not fit is told before anything is uploaded.
+        let draft = self.open_draft(&open)?;
         let device = ComputeDevice::open(self.device).await?;
-        let loaded = open.load(device, &mut |_, _| {})?;
+        let loaded = open.load(device.clone(), &mut |_, _| {})?;
         let text = loaded.text;
         let defaults: GenerationDefaults =
             serde_json::from_value(text.generation_config).map_err(|e| {
@@ -179,7 +192,16 @@ impl Loading {
                 }
             })?;
         let executor = ModelExecutor::new(loaded.model, positions, self.kv)?;
-        let engine = Engine::new(executor, text.tokenizer, defaults, self.engine)?;
+        let config = self.engine.clone();
+        let mut engine = Engine::new(executor, text.tokenizer, defaults, config)?;
+        if let Some((name, draft)) = draft {
+            let config = &draft.description.config;
+            let positions = CacheSize::draft_positions(positions, config, self.kv)?;
+            let loaded = draft.load(device, &mut |_, _| {})?;
+            let executor = ModelExecutor::new(loaded.model, positions, self.kv)?;
+            let set = engine.set_draft_model(executor, &loaded.text.tokenizer);
+            set.map_err(|error| self.no_draft(&name, error))?;
+        }
         let mut pipeline = TextGeneration::new(engine, text.template);
         pipeline.load_adapters(&self.loras)?;
         Ok(pipeline)
@@ -218,6 +240,35 @@ impl Loading {
             .ok_or_else(|| self.wrong_model(Task::TextGeneration, Task::Reranking))?;
         let ranker = Ranker::new(loaded.model, tokenizer, head, self.context)?;
         Ok(Reranking::new(ranker))
+    }
+
+    /// Opens the files of the model that drafts, and sees that it has the other one's tokens.
+    fn open_draft(&self, open: &OpenModel) -> Result<Option<(String, OpenModel)>, Error> {
+        let Some(name) = self.draft_model.clone() else {
+            return Ok(None);
+        };
+        let loading = Self {
+            model: name.clone(),
+            context: None,
+            ..self.clone()
+        };
+        let draft = loading.open()?;
+        loading.is_for(&draft, &[Task::TextGeneration])?;
+        let tokenizer = &open.description.text.tokenizer;
+        let fits = check_draft_tokens(tokenizer, &draft.description.text.tokenizer);
+        fits.map_err(|error| self.no_draft(&name, error))?;
+        Ok(Some((name, draft)))
+    }
+
+    fn no_draft(&self, draft: &str, error: EngineError) -> Error {
+        match error {
+            EngineError::DraftModel { reason } => Error::DraftModel {
+                draft: draft.to_owned(),
+                model: self.model.clone(),
+                reason,
+            },
+            other => other.into(),
+        }
     }
 
     /// Sees that a model is made for one of some tasks, of which the first is the one that is wanted.

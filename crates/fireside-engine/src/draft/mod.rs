@@ -25,6 +25,9 @@ use pace::Pace;
 /// Most sequences that run while drafts are tried: with more, a step's room is better theirs.
 pub(crate) const MOST_SPECULATING: usize = 4;
 
+/// Tokens of a draft where there is a model for them and the settings say none.
+const DRAFTED: usize = 4;
+
 /// What is tried for each sequence beyond its next token.
 pub(crate) type Drafts = BTreeMap<SequenceId, Vec<u32>>;
 
@@ -182,9 +185,23 @@ impl<E: Executor> Drafter<E> {
     }
 }
 
+/// Sees that a model whose tokenizer is `draft` may draft for one whose tokenizer is `own`, before either is loaded:
+/// they have the same tokens. Their tables may be filled up to different lengths.
+///
+/// # Errors
+///
+/// [`Error::DraftModel`] with the first token that differs.
+pub fn check_draft_tokens(own: &Tokenizer, draft: &Tokenizer) -> Result<(), Error> {
+    let same = own.same_tokens(draft);
+    same.map_err(|difference| Error::DraftModel {
+        reason: format!("{difference}; expected a model of the same vocabulary"),
+    })
+}
+
 impl<E: Executor> Engine<E> {
     /// Gives the engine a smaller model of the same vocabulary, with its tokenizer, to draft where the text itself
-    /// says nothing; see [`EngineConfig::speculate`], which says how many tokens. What is generated does not change.
+    /// says nothing; see [`EngineConfig::speculate`], which says how many tokens, 4 where it is 0. What is generated
+    /// does not change.
     ///
     /// If a step of it fails while the device works it is given up, and texts go on without; then
     /// [`draft_failure`](Self::draft_failure) says why.
@@ -195,18 +212,18 @@ impl<E: Executor> Engine<E> {
     /// [`Error::InvalidParameter`] if a limit of the executor is 0.
     pub fn set_draft_model(&mut self, executor: E, tokenizer: &Tokenizer) -> Result<(), Error> {
         if !self.executor.shares_prefixes() {
-            let reason = "its keys and values depend on the length of the text, so that no draft can be tried";
             return Err(Error::DraftModel {
-                reason: reason.into(),
+                reason: "what is generated depends on the length of the text, so that no draft can be tried; leave it out".into(),
             });
         }
-        self.tokenizer
-            .same_tokens(tokenizer)
-            .map_err(|reason| Error::DraftModel { reason })?;
+        check_draft_tokens(&self.tokenizer, tokenizer)?;
         let limits = executor.limits();
         self.config.clone().within(&limits)?;
         let (steps, cache) = (self.config.step_tokens, self.config.prefix_cache);
         let model = DraftModel::new(executor, self.limits.vocab, steps, cache);
+        if self.config.speculate == 0 {
+            self.config.speculate = DRAFTED;
+        }
         self.drafter.model = Some(model);
         self.drafter.failure = None;
         Ok(())

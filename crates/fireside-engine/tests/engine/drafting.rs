@@ -360,6 +360,16 @@ fn other_tokenizer(last: &str, padding: usize) -> Tokenizer {
 }
 
 #[test]
+fn four_tokens_are_drafted_where_the_settings_say_none() {
+    let (main, draft) = ((Model::Ngram, LIMITS), (Model::Ngram, LIMITS));
+    let (mut engine, log, _) = engine_with_draft(main, draft, EngineConfig::default());
+    let json = r#"{"max_new_tokens": 100, "ignore_eos": true, "temperature": 0}"#;
+    pollster::block_on(engine.generate(&[request(&[7, 8], json)])).unwrap();
+    assert_eq!(engine.config().speculate, 4);
+    assert_eq!(log.borrow().most_rows, 5);
+}
+
+#[test]
 fn a_model_of_other_tokens_is_refused_and_one_of_a_longer_table_is_not() {
     let (mut engine, log) = engine_with(Model::Ngram, LIMITS, config(4));
     let mut set = |tokenizer: &Tokenizer| {
@@ -370,11 +380,11 @@ fn a_model_of_other_tokens_is_refused_and_one_of_a_longer_table_is_not() {
     set(&other_tokenizer("▁w99", 28)).unwrap();
     assert_eq!(
         set(&other_tokenizer("▁ham", 28)).unwrap_err(),
-        r#"its token 99 is " ham", and " w99" here"#
+        r#"the model cannot draft: its token 99 is " ham", not " w99"; expected a model of the same vocabulary"#
     );
     log.borrow_mut().length_matters = true;
     let error = set(&tokenizer()).unwrap_err();
-    assert!(error.contains("depend on the length"), "{error}");
+    assert!(error.contains("depends on the length"), "{error}");
 }
 
 /// What happens to a request.
@@ -431,11 +441,14 @@ proptest! {
             let config = EngineConfig {
                 prefix_cache,
                 run_ahead: Some(ahead),
-                ..config(if drafts { speculate } else { 0 })
+                ..config(speculate)
             };
             let main = (Model::Ngram, limits);
             let (mut engine, log, draft_log) =
                 engine_with_draft(main, (draft.clone(), draft_limits), config);
+            if !drafts {
+                engine.set_speculate(0);
+            }
             log.borrow_mut().candidates = candidates;
             draft_log.borrow_mut().candidates = candidates;
             let mut ids = BTreeMap::new();
