@@ -340,7 +340,7 @@ fn guesses_are_said_before_they_come_where_steps_run_ahead_and_the_device_choose
 }
 
 /// The vocabulary of the mock with another word at the end, and tokens that only fill a table up.
-fn other_tokenizer(last: &str, padding: usize) -> Tokenizer {
+fn other_tokenizer(last: &str, padding: usize, eos: Option<u32>) -> Tokenizer {
     let mut tokens: Vec<String> = (0..VOCAB as u32)
         .map(|id| tokenizer().id_to_token(id).unwrap())
         .collect();
@@ -354,6 +354,7 @@ fn other_tokenizer(last: &str, padding: usize) -> Tokenizer {
         scores: vec![0.0; tokens.len()],
         token_types,
         tokens: tokens.iter().map(String::as_str).collect(),
+        eos,
         ..GgufVocab::default()
     })
     .unwrap()
@@ -377,10 +378,14 @@ fn a_model_of_other_tokens_is_refused_and_one_of_a_longer_table_is_not() {
         set.map_err(|error| error.to_string())
     };
     set(&tokenizer()).unwrap();
-    set(&other_tokenizer("▁w99", 28)).unwrap();
+    set(&other_tokenizer("▁w99", 28, None)).unwrap();
     assert_eq!(
-        set(&other_tokenizer("▁ham", 28)).unwrap_err(),
+        set(&other_tokenizer("▁ham", 28, None)).unwrap_err(),
         r#"the model cannot draft: its token 99 is " ham", not " w99"; expected a model of the same vocabulary"#
+    );
+    assert_eq!(
+        set(&other_tokenizer("▁w99", 0, Some(5))).unwrap_err(),
+        "the model cannot draft: its end of sequence is the token 5, not 2; expected a model of the same vocabulary"
     );
     log.borrow_mut().length_matters = true;
     let error = set(&tokenizer()).unwrap_err();
