@@ -92,12 +92,14 @@ fn drafts_give_the_same_tokens_in_fewer_steps_on_every_device() {
 fn a_model_that_drafts_gives_the_same_tokens_whatever_it_guesses_on_every_device() {
     let test = "a_model_that_drafts_gives_the_same_tokens_whatever_it_guesses_on_every_device";
     for (place, device) in devices(test) {
-        let (plain, all) = generate(&mut engine(&device, "tied", None, 0));
+        let (plain, _) = generate(&mut engine(&device, "tied", None, 0));
         for (draft, knows) in [("tied", true), ("biases", false)] {
             let (drafted, stats) = generate(&mut engine(&device, "tied", Some(draft), 4));
             same(&format!("{place}, {draft} drafts"), &drafted, &plain);
             assert!(stats.draft_steps > 0);
-            assert_eq!(3 * stats.steps < all.steps, knows, "{place}: {stats:?}");
+            // Near ties aside, a model guesses all of its own tokens.
+            let (right, all) = (stats.accepted_tokens, stats.drafted_tokens);
+            assert!(!knows || 10 * right > 8 * all, "{place}: {stats:?}");
         }
     }
 }

@@ -21,7 +21,7 @@ pub struct EngineConfig {
     /// Candidates that the device gives where filters need them, 64 by default. A `top_k` above it
     /// needs the whole row of logits for each token.
     pub candidates: usize,
-    /// Most tokens that are drafted for a sequence, and tried in one step; 0, as by default, for none, or for 4 where
+    /// Most tokens that are drafted for a sequence, and tried in one step; 0, as by default, for none, or for 7 where
     /// there is a model for them. They are what
     /// followed its last ones before, or what a smaller model guesses
     /// ([`Engine::set_draft_model`](crate::Engine::set_draft_model)). What is generated does not change; text that

@@ -157,16 +157,21 @@ impl Loading {
         })
     }
 
-    /// The task that the model is made for; it is fetched if need be.
+    /// The task that the model is made for; it is fetched if need be, and so is one that is to draft for it.
     ///
     /// # Errors
     ///
-    /// A model that cannot be found, fetched or read.
+    /// A model that cannot be found, fetched or read, or that cannot draft.
     pub fn made_for(&self) -> Result<Task, Error> {
-        Ok(made_for(&self.open()?))
+        let open = self.open()?;
+        let task = made_for(&open);
+        if task == Task::TextGeneration {
+            self.open_draft(&open)?;
+        }
+        Ok(task)
     }
 
-    /// Loads a model that generates text.
+    /// Loads a model that generates text, and the one that is to draft for it.
     ///
     /// # Errors
     ///

@@ -52,9 +52,9 @@ fn a_perfect_draft_of_four_tokens_needs_a_fifth_of_the_steps_however_tokens_are_
         let drafted = pollster::block_on(engine.generate(&requests)).unwrap();
         assert_eq!(drafted[0][0].text, expected[0][0].text, "{sampling}");
         assert_eq!(drafted[0][0].token_ids, expected[0][0].token_ids);
-        // One for the prompt, a first draft of three, and five tokens a step from then on.
+        // One for the prompt, drafts of three until the model is trusted, and five tokens a step from then on.
         let steps = log.borrow().steps;
-        assert!(steps <= 2 + 96usize.div_ceil(5), "{sampling}: {steps}");
+        assert!(steps <= 3 + 92usize.div_ceil(5), "{sampling}: {steps}");
         let stats = engine.stats();
         assert_eq!(stats.accepted_tokens, stats.drafted_tokens, "{sampling}");
         assert_eq!(stats.draft_steps, draft_log.borrow().steps as u64);
@@ -71,7 +71,7 @@ fn sequences_are_drafted_for_in_the_same_steps() {
     let (mut engine, log, draft_log) = engine_with_draft(main, draft, config(4));
     pollster::block_on(engine.generate(&requests)).unwrap();
     assert_eq!(draft_log.borrow().most_chunks, 4);
-    assert!(log.borrow().steps <= 2 + 76usize.div_ceil(5));
+    assert!(log.borrow().steps <= 3 + 72usize.div_ceil(5));
     assert!(draft_log.borrow().steps <= 80);
     // A fifth one ends that: a step's room is better theirs.
     let five: Vec<Request> = (0..5).map(|own| request(&words(9, own), json)).collect();
@@ -89,7 +89,7 @@ fn a_model_that_is_always_wrong_is_asked_less_and_less_and_for_less() {
     assert_eq!(all[0][0].token_ids, Model::Ngram.greedy(&[7, 8], 200));
     assert_eq!(log.borrow().steps, 200);
     let steps = draft_log.borrow().steps;
-    assert!(steps <= 3 + 12, "{steps}");
+    assert!(steps <= 24, "{steps}");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_long_prompt_is_caught_up_in_bounded_steps_and_the_first_token_waits_for_non
     }
     assert_eq!(draft_log.borrow().most_tokens, 20);
     // Seven steps in which it only reads, beside as many tokens of the large model.
-    assert!(log.borrow().steps <= 9 + 60usize.div_ceil(5));
+    assert!(log.borrow().steps <= 10 + 60usize.div_ceil(5));
 }
 
 #[test]
@@ -151,7 +151,8 @@ fn the_next_turn_of_a_conversation_is_caught_up_from_where_the_last_one_ended() 
     let (mut engine, _, draft_log) = engine_with_draft(main, draft, config(4));
     let mut prompt = words(100, 0);
     let first = pollster::block_on(engine.generate(&[request(&prompt, json)])).unwrap();
-    assert_eq!(draft_log.borrow().tokens, 100 + 60 - 2);
+    // All but the last ones, which nothing comes after.
+    assert!((150..160).contains(&draft_log.borrow().tokens));
     prompt.extend(&first[0][0].token_ids);
     prompt.extend(words(10, 7));
     draft_log.borrow_mut().tokens = 0;
@@ -361,13 +362,13 @@ fn other_tokenizer(last: &str, padding: usize, eos: Option<u32>) -> Tokenizer {
 }
 
 #[test]
-fn four_tokens_are_drafted_where_the_settings_say_none() {
+fn seven_tokens_are_drafted_where_the_settings_say_none() {
     let (main, draft) = ((Model::Ngram, LIMITS), (Model::Ngram, LIMITS));
     let (mut engine, log, _) = engine_with_draft(main, draft, EngineConfig::default());
     let json = r#"{"max_new_tokens": 100, "ignore_eos": true, "temperature": 0}"#;
     pollster::block_on(engine.generate(&[request(&[7, 8], json)])).unwrap();
-    assert_eq!(engine.config().speculate, 4);
-    assert_eq!(log.borrow().most_rows, 5);
+    assert_eq!(engine.config().speculate, 7);
+    assert_eq!(log.borrow().most_rows, 8);
 }
 
 #[test]

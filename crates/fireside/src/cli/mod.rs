@@ -130,7 +130,7 @@ impl From<QuantizeTo> for Quantize {
 /// What is tried beyond the next token; the text stays the same.
 #[derive(Debug, Args)]
 struct DraftArgs {
-    /// Most tokens to draft from what followed the last ones before, and to try in one step; 0 for none, or for 4 with
+    /// Most tokens to draft from what followed the last ones before, and to try in one step; 0 for none, or for 7 with
     /// --draft-model. The text stays the same; one that repeats its prompt comes faster.
     #[arg(
         long,
