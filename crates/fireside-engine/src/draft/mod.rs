@@ -214,7 +214,7 @@ impl<E: Executor> Engine<E> {
     pub fn set_draft_model(&mut self, executor: E, tokenizer: &Tokenizer) -> Result<(), Error> {
         if !self.executor.shares_prefixes() {
             return Err(Error::DraftModel {
-                reason: "what is generated depends on the length of the text, so that no draft can be tried; leave it out".into(),
+                reason: "what is generated depends on the length of the text, so that no draft can be tried; leave the draft model out".into(),
             });
         }
         check_draft_tokens(&self.tokenizer, tokenizer)?;
