@@ -52,7 +52,6 @@ pub(crate) struct BlockTable {
 
 impl BlockTable {
     /// Positions that the blocks hold.
-    #[cfg(test)]
     pub(crate) fn positions(&self) -> usize {
         self.blocks.len() * BLOCK
     }

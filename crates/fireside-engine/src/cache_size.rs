@@ -3,6 +3,7 @@
 use fireside_model::{BLOCK, DecoderConfig, KvCache, KvDtype};
 
 use crate::Error;
+use crate::draft::MOST_SPECULATING;
 
 /// Bytes where neither positions nor memory are chosen.
 const DEFAULT_MEMORY: u64 = 1 << 30;
@@ -84,6 +85,25 @@ impl CacheSize {
         }
         Ok(blocks.saturating_mul(BLOCK))
     }
+
+    /// The positions for a model that drafts beside one whose cache has so many: as many, but no more than the
+    /// sequences that are drafted for at once can have, nor than 1 GiB holds.
+    ///
+    /// # Errors
+    ///
+    /// None is known for a model that has a context.
+    pub fn draft_positions(
+        beside: usize,
+        config: &DecoderConfig,
+        kv: KvDtype,
+    ) -> Result<usize, Error> {
+        let most = Self {
+            context: usize::MAX,
+            sequences: MOST_SPECULATING,
+            ..Self::default()
+        };
+        Ok(most.positions(config, kv)?.min(beside))
+    }
 }
 
 #[cfg(test)]
@@ -131,6 +151,16 @@ mod tests {
             ..size
         };
         assert_eq!(positions(&size, 1024), Ok((1 << 30) / 8192 * BLOCK));
+    }
+
+    #[test]
+    fn a_draft_has_what_the_other_model_has_within_four_contexts_and_the_memory() {
+        let draft = |beside, context| {
+            CacheSize::draft_positions(beside, &model(context), KvDtype::F16).unwrap()
+        };
+        assert_eq!(draft(8192, 1 << 20), 8192);
+        assert_eq!(draft(1 << 20, 1024), 4 * 1024);
+        assert_eq!(draft(1 << 27, 1 << 27), (1 << 30) / 8192 * BLOCK);
     }
 
     #[test]

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use fireside_model::Selection;
 use fireside_model::step::{Chunk, Selected, Step};
 use fireside_tokenizer::Tokenizer;
 use web_time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::blocks::BlockPool;
 use crate::defaults::Resolved;
+use crate::draft::{Drafter, Drafts, MOST_SPECULATING, Wish};
 use crate::event::{EngineStats, Event, FinishReason, Finished, Token};
 use crate::generation::{Generation, Start, mix};
 use crate::loras::Loras;
+use crate::results;
 use crate::sample::Outcome;
 use crate::scheduler::{Budget, Plan, PlannedChunk, Scheduler};
 use crate::sequence::{Sequence, SequenceId};
@@ -19,12 +20,6 @@ use crate::{
     EngineConfig, Error, Executor, ExecutorError, ExecutorLimits, GenerationDefaults, ParamLimits,
     Request, RequestId,
 };
-
-/// Most sequences that run while drafts are tried.
-const MOST_SPECULATING: usize = 4;
-
-/// What is tried for each sequence beyond its next token.
-type Drafts = BTreeMap<SequenceId, Vec<u32>>;
 
 /// Generates text for many requests at once, over one executor.
 ///
@@ -34,14 +29,15 @@ type Drafts = BTreeMap<SequenceId, Vec<u32>>;
 #[derive(Debug)]
 pub struct Engine<E> {
     pub(crate) executor: E,
-    limits: ExecutorLimits,
-    tokenizer: Tokenizer,
+    pub(crate) limits: ExecutorLimits,
+    pub(crate) tokenizer: Tokenizer,
     defaults: GenerationDefaults,
     pub(crate) config: EngineConfig,
     /// Tokens that end a generation, ascending.
     eos: Vec<u32>,
     pub(crate) scheduler: Scheduler,
     generations: BTreeMap<SequenceId, Generation>,
+    pub(crate) drafter: Drafter<E>,
     /// How many sequences of each request are under way.
     requests: BTreeMap<RequestId, usize>,
     /// Ends of sequences that have nothing to run, for the next step to give.
@@ -91,6 +87,7 @@ impl<E: Executor> Engine<E> {
             config,
             eos,
             generations: BTreeMap::new(),
+            drafter: Drafter::default(),
             requests: BTreeMap::new(),
             ended: Vec::new(),
             loras: Loras::default(),
@@ -211,7 +208,7 @@ impl<E: Executor> Engine<E> {
     /// Counts of the engine.
     pub fn stats(&self) -> EngineStats {
         let pool = self.scheduler.pool();
-        EngineStats {
+        let mut stats = EngineStats {
             waiting: self.scheduler.waiting(),
             waiting_tokens: self.scheduler.waiting_tokens(),
             running: self.scheduler.running(),
@@ -220,13 +217,16 @@ impl<E: Executor> Engine<E> {
             cached_blocks: pool.idle(),
             free_blocks: pool.free(),
             ..self.stats
-        }
+        };
+        self.drafter.add_to(&mut stats);
+        stats
     }
 
     /// Forgets what the KV cache holds of ended sequences, and of running ones for those that come:
     /// no request begins with what was computed before.
     pub fn clear_prefix_cache(&mut self) {
         self.scheduler.clear_cache();
+        self.drafter.clear_cache();
     }
 
     /// The tokenizer.
@@ -288,17 +288,19 @@ impl<E: Executor> Engine<E> {
         self.note(&plan);
         let mut events = Vec::new();
         if !plan.chunks.is_empty() {
-            let drafts = self.draft(&plan);
+            let drafts = match self.draft(&plan).await {
+                Ok(drafts) => drafts,
+                Err(source) => return Err(self.abandon(source)),
+            };
             let mut step = self.build(&plan, &drafts);
             step.next = self.build_next(&plan).map(Box::new);
-            let rows: usize = step.chunks.iter().map(|chunk| chunk.rows.len()).sum();
             let began = Instant::now();
             let outcome = self.executor.step(&step).await;
             let came = Instant::now();
             self.stats.forward += came - began;
             let selected = match outcome {
                 Ok(selected) => {
-                    check_results(&step, &selected, rows, self.limits.vocab).map(|()| selected)
+                    results::check(&step, &selected, self.limits.vocab).map(|()| selected)
                 }
                 Err(error) => Err(error),
             };
@@ -338,7 +340,11 @@ impl<E: Executor> Engine<E> {
     }
 
     /// What is tried beyond the next tokens, where few sequences run: with many, a step's room is better theirs.
-    fn draft(&mut self, plan: &Plan) -> Drafts {
+    ///
+    /// # Errors
+    ///
+    /// The device was lost.
+    async fn draft(&mut self, plan: &Plan) -> Result<Drafts, ExecutorError> {
         let mut drafts = Drafts::new();
         // Where keys and values depend on the length, a draft would change those before it.
         if self.config.speculate == 0
@@ -346,26 +352,39 @@ impl<E: Executor> Engine<E> {
             || plan.chunks.len() > MOST_SPECULATING
             || !plan.chunks.iter().all(PlannedChunk::decodes)
         {
-            return drafts;
+            return Ok(drafts);
         }
         // An equal share of the step's room for each.
         let room = self.config.step_tokens.min(self.limits.step_rows) / plan.chunks.len().max(1);
         let most = self.config.speculate.min(room.saturating_sub(1));
-        for planned in &plan.chunks {
-            let Some(sequence) = self.scheduler.running_sequence(planned.id) else {
-                continue;
-            };
-            let Some(generation) = self.generations.get_mut(&planned.id) else {
-                continue;
-            };
-            let draft = generation.draft(sequence.tokens(), most);
-            let end = planned.start + planned.len + draft.len();
-            if !draft.is_empty() && self.scheduler.reach(planned.id, end) {
-                self.stats.drafted_tokens += draft.len() as u64;
-                drafts.insert(planned.id, draft);
+        let wish = |planned: &PlannedChunk| {
+            let tokens = self.scheduler.running_sequence(planned.id)?.tokens();
+            let generation = self.generations.get(&planned.id)?;
+            let room = self.scheduler.room(planned.id);
+            let most = most.min(room.saturating_sub(tokens.len()));
+            Some(Wish {
+                id: planned.id,
+                tokens,
+                most: generation.longest_draft(most),
+                generation,
+            })
+        };
+        let wishes: Vec<Wish<'_>> = plan.chunks.iter().filter_map(wish).collect();
+        let ahead = self.runs_ahead();
+        for (id, draft) in self.drafter.draft(&wishes, ahead).await? {
+            let tokens = self.scheduler.running_sequence(id);
+            let end = tokens.map_or(0, |own| own.tokens().len()) + draft.len();
+            if self.scheduler.reach(id, end) {
+                drafts.insert(id, draft);
             }
         }
-        drafts
+        Ok(drafts)
+    }
+
+    /// Whether steps are said before they come.
+    fn runs_ahead(&self) -> bool {
+        let wanted = self.config.run_ahead;
+        wanted.unwrap_or_else(|| self.executor.gains_ahead())
     }
 
     /// The step of a plan, with drafts.
@@ -406,12 +425,10 @@ impl<E: Executor> Engine<E> {
     /// What likely follows a plan's step: the next token of each sequence, where all of them do nothing but
     /// generate, and go on. Their tables have its position then.
     fn build_next(&mut self, plan: &Plan) -> Option<Step> {
-        let wanted = self.config.run_ahead;
-        let wanted = wanted.unwrap_or_else(|| self.executor.gains_ahead());
         let drafts = self.config.speculate > 0 && plan.chunks.len() <= MOST_SPECULATING;
         // A draft may come instead; and where keys and values depend on the length, a step in vain would change
         // those before it.
-        if !wanted || drafts || !self.executor.shares_prefixes() {
+        if !self.runs_ahead() || drafts || !self.executor.shares_prefixes() {
             return None;
         }
         let mut next = Step::default();
@@ -473,7 +490,7 @@ impl<E: Executor> Engine<E> {
     fn take_scores(&mut self, planned: &PlannedChunk, rows: &[Selected], events: &mut Vec<Event>) {
         let id = planned.id;
         for (position, row) in planned.scores.clone().zip(rows) {
-            if let Some(count) = broken(&row.selection) {
+            if let Some(count) = results::broken(&row.selection) {
                 self.fail_broken(id, position, count, events);
                 return;
             }
@@ -540,14 +557,13 @@ impl<E: Executor> Engine<E> {
             }
             taken += 1;
         }
-        self.stats.accepted_tokens += taken as u64;
         if draft.is_empty() {
             return;
         }
+        self.stats.drafted_tokens += draft.len() as u64;
+        self.stats.accepted_tokens += taken as u64;
         self.scheduler.shrink(id);
-        if let Some(generation) = self.generations.get_mut(&id) {
-            generation.drafted(taken, draft.len());
-        }
+        self.drafter.note(id, taken, draft.len());
     }
 
     /// Takes the result of the row at a position; the token, where the sequence goes on with it.
@@ -566,7 +582,7 @@ impl<E: Executor> Engine<E> {
             error,
         };
 
-        if let Some(count) = broken(&selected.selection) {
+        if let Some(count) = results::broken(&selected.selection) {
             self.fail_broken(id, position, count, events);
             return None;
         }
@@ -624,6 +640,7 @@ impl<E: Executor> Engine<E> {
     /// Forgets a sequence and frees its blocks; also says whether it was its request's last one.
     fn remove(&mut self, id: SequenceId) -> Option<(Generation, bool)> {
         let generation = self.generations.remove(&id)?;
+        self.drafter.forget(id);
         if !self.scheduler.remove(id) {
             self.ended.retain(|ended| *ended != id);
         }
@@ -647,7 +664,7 @@ impl<E: Executor> Engine<E> {
         for id in sequences {
             self.remove(id);
         }
-        self.scheduler.clear_cache();
+        self.clear_prefix_cache();
         Error::Executor { source, requests }
     }
 
@@ -705,44 +722,6 @@ impl<E: Executor> Engine<E> {
             })
         }
     }
-}
-
-/// How many logits of a row are not numbers, if any; a row of which every token is excluded is sound.
-fn broken(selection: &Selection) -> Option<u32> {
-    let excluded = selection.broken == 0 && selection.token == u32::MAX;
-    let sums = [
-        selection.max,
-        selection.log_sum_exp,
-        selection.tempered_log_sum_exp,
-    ];
-    let unsound = !excluded && sums.iter().any(|sum| !sum.is_finite());
-    (selection.broken > 0 || unsound).then_some(selection.broken.max(1))
-}
-
-/// Sees that a step gave what was wanted.
-fn check_results(
-    step: &Step,
-    selected: &[Selected],
-    rows: usize,
-    vocab: usize,
-) -> Result<(), ExecutorError> {
-    if selected.len() != rows {
-        return Err(ExecutorError::RowCount {
-            expected: rows,
-            actual: selected.len(),
-        });
-    }
-    let wanted = step.chunks.iter().flat_map(|chunk| &chunk.rows);
-    for ((_, row), selected) in wanted.zip(selected) {
-        let actual = selected.logits.as_ref().map_or(0, Vec::len);
-        if actual != vocab && (row.logits || actual > 0) {
-            return Err(ExecutorError::LogitCount {
-                expected: vocab,
-                actual,
-            });
-        }
-    }
-    Ok(())
 }
 
 /// A seed that differs from run to run.

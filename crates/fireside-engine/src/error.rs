@@ -152,6 +152,12 @@ pub enum Error {
         /// What it said.
         source: ExecutorError,
     },
+    /// A model cannot draft for the engine's own one.
+    #[error("the model cannot draft: {reason}")]
+    DraftModel {
+        /// Why.
+        reason: String,
+    },
     /// The tokenizer refused something.
     #[error(transparent)]
     Tokenizer(#[from] fireside_tokenizer::Error),

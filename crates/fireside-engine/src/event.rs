@@ -200,12 +200,20 @@ pub struct EngineStats {
     pub drafted_tokens: u64,
     /// Those of them that were generated.
     pub accepted_tokens: u64,
+    /// Steps of the model that drafts, where there is one; they are no part of `steps`.
+    pub draft_steps: u64,
+    /// All blocks of its KV cache.
+    pub draft_total_blocks: usize,
+    /// Blocks of it that sequences hold.
+    pub draft_used_blocks: usize,
     /// Tokens of all prompts that began to run.
     pub prefix_queries: u64,
     /// Those of them that were in the cache: the sum of [`RequestStats::cached_tokens`].
     pub prefix_hits: u64,
     /// Time that the executor took for all steps.
     pub forward: Duration,
+    /// Time that the model that drafts took for its steps.
+    pub drafting: Duration,
     /// Time to make tokens and texts of what it gave.
     pub selection: Duration,
     /// Sum of [`RequestStats::fallbacks`].

@@ -8,7 +8,6 @@ use web_time::Instant;
 
 use crate::defaults::Resolved;
 use crate::event::{FinishReason, Prompt, RequestStats};
-use crate::lookup::Drafting;
 use crate::penalties::PenaltyState;
 use crate::sample::{Choice, Draw, Outcome, Sampling, Wanted};
 use crate::score::PromptScores;
@@ -37,7 +36,6 @@ pub(crate) struct Generation {
     times: Times,
     fallbacks: u64,
     preemptions: u64,
-    drafting: Drafting,
     pub(crate) prompt_tokens: usize,
     /// Prompt tokens that were cached; known once the sequence began.
     cached_tokens: Option<usize>,
@@ -141,7 +139,6 @@ impl Generation {
             },
             fallbacks: 0,
             preemptions: 0,
-            drafting: Drafting::default(),
             prompt_tokens: request.prompt.len(),
             cached_tokens: None,
         })
@@ -155,45 +152,86 @@ impl Generation {
             if let Some(token) = ahead.checked_sub(1).and_then(|last| draft.get(last)) {
                 penalties.to_mut().push(*token);
             }
-            let banned = if self.generated + ahead < self.ends.least {
-                &self.ends.banned[..]
-            } else {
-                &[]
-            };
-            rows.push(RowSelection {
-                adjustments: penalties.adjustments(banned),
-                ..self.sampling.row(self.draw(ahead), self.wanted)
-            });
+            rows.push(self.row(ahead, &penalties, self.wanted));
         }
         rows
+    }
+
+    /// What is to be selected for the token that comes after so many others.
+    fn row(&self, ahead: usize, penalties: &PenaltyState, wanted: Wanted) -> RowSelection {
+        let banned = if self.generated + ahead < self.ends.least {
+            &self.ends.banned[..]
+        } else {
+            &[]
+        };
+        RowSelection {
+            adjustments: penalties.adjustments(banned),
+            ..self.sampling.row(self.draw(ahead), wanted)
+        }
     }
 
     /// What is to be selected after the next token, if that is known before the token is: the device chooses
     /// it, and there is to be one after it.
     pub(crate) fn row_after_next(&self) -> Option<RowSelection> {
-        let known = self.sampling.on_device()
-            && !self.wanted.logits
-            && !self.penalties.follow_output()
-            && self.generated + 1 < self.ends.most;
-        // The token of this draft does not matter.
-        known.then(|| self.rows(&[0]).pop()).flatten()
+        self.row_unseen(1, self.wanted)
     }
 
-    /// What may follow `tokens`, up to `most` tokens and as many as may still come after the next one.
-    pub(crate) fn draft(&mut self, tokens: &[u32], most: usize) -> Vec<u32> {
+    /// What is to be selected for the token that comes after so many others, if that does not depend on them.
+    fn row_unseen(&self, ahead: usize, wanted: Wanted) -> Option<RowSelection> {
+        let known = self.sampling.on_device()
+            && !wanted.logits
+            && !self.penalties.follow_output()
+            && self.generated + ahead < self.ends.most;
+        known.then(|| self.row(ahead, &self.penalties, wanted))
+    }
+
+    /// What a guess at the token after such others takes: as [`rows`](Self::rows), but that nobody reads it.
+    pub(crate) fn guessing_row(&self, after: &[u32]) -> RowSelection {
+        let mut penalties = Cow::Borrowed(&self.penalties);
+        for token in after {
+            penalties.to_mut().push(*token);
+        }
+        self.row(after.len(), &penalties, self.guessing())
+    }
+
+    /// The same after so many other guesses, if it does not depend on them.
+    pub(crate) fn guessing_row_unseen(&self, ahead: usize) -> Option<RowSelection> {
+        self.row_unseen(ahead, self.guessing())
+    }
+
+    /// A guess at the token after such others, chosen as the token will be; none where the candidates do not say
+    /// which tokens the filters keep.
+    pub(crate) fn guess(&self, after: &[u32], selected: &Selected, vocab: usize) -> Option<u32> {
+        let draw = self.draw(after.len());
+        match self.sampling.choose(selected, draw, self.guessing(), vocab) {
+            Outcome::Chosen(choice) => Some(choice.token),
+            Outcome::NeedsLogits | Outcome::NoToken => None,
+        }
+    }
+
+    /// What is wanted of a guess.
+    fn guessing(&self) -> Wanted {
+        Wanted {
+            logprobs: None,
+            logits: false,
+            ..self.wanted
+        }
+    }
+
+    /// Whether a token ends the sequence.
+    pub(crate) fn ends_with(&self, token: u32) -> bool {
+        self.ends.eos.contains(&token) || self.ends.stop_tokens.contains(&token)
+    }
+
+    /// How many tokens a draft may have, `most` at most: as many as may still come after the next one.
+    pub(crate) fn longest_draft(&self, most: usize) -> usize {
         // Whole rows of logits are too much for what may be thrown away, and so are long lists of penalties.
         if self.wanted.logits || self.sampling.beyond(self.wanted.candidates) {
-            return Vec::new();
+            return 0;
         }
         let rows = DRAFT_ADJUSTMENTS / self.penalties.len().max(1);
         let left = self.ends.most.saturating_sub(self.generated + 1);
-        let most = most.min(left).min(rows.saturating_sub(1));
-        self.drafting.draft(tokens, most)
-    }
-
-    /// Notes how many tokens of a draft were taken, of how many.
-    pub(crate) fn drafted(&mut self, taken: usize, of: usize) {
-        self.drafting.note(taken, of);
+        most.min(left).min(rows.saturating_sub(1))
     }
 
     /// How many positions of the prompt are to be scored.

@@ -131,6 +131,15 @@ impl Scheduler {
         }
     }
 
+    /// How many positions a running sequence could have with the blocks that hold nothing.
+    pub(crate) fn room(&self, id: SequenceId) -> usize {
+        self.running_sequence(id).map_or(0, |sequence| {
+            let free = self.pool.free().saturating_mul(BLOCK);
+            let positions = sequence.table.positions().saturating_add(free);
+            positions.min(sequence.most_positions())
+        })
+    }
+
     /// Gives a running sequence blocks for so many positions, if there are any that hold nothing.
     pub(crate) fn reach(&mut self, id: SequenceId, positions: usize) -> bool {
         let free = self.pool.free();

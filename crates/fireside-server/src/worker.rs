@@ -412,6 +412,7 @@ impl<E: Executor> Worker<'_, E> {
         self.shared.status.step_begins();
         let began = Instant::now();
         let before = self.engine.stats();
+        let drafting = self.engine.draft_executor().is_some();
         let engine = &mut self.engine;
         self.shared.metrics.step_begins(before.waiting > 0);
         let result = catch_unwind(AssertUnwindSafe(|| pollster::block_on(engine.step())));
@@ -432,6 +433,9 @@ impl<E: Executor> Worker<'_, E> {
                 return Err(reason.into());
             }
         };
+        if drafting && let Some(error) = self.engine.draft_failure() {
+            tracing::warn!(%error, "the draft model failed and is not used any more");
+        }
         let (took, after) = (began.elapsed(), self.engine.stats());
         let ended = events.iter().filter(|event| event.is_end()).count();
         let pace = self.shared.pace.lock();

@@ -193,4 +193,35 @@ impl Tokenizer {
     pub fn id_to_token(&self, id: u32) -> Option<String> {
         self.inner.backend.id_to_token(id)
     }
+
+    /// Sees that another vocabulary has the same tokens under the same ids, and the same end of sequence. Tokens that
+    /// only fill a table up (`[PAD49152]`, as converters name them) do not count.
+    ///
+    /// # Errors
+    ///
+    /// The first difference, in words that tell the other's token from this one's: "its token 5 is …, not …".
+    pub fn same_tokens(&self, other: &Self) -> Result<(), String> {
+        let real = |own: &Self, id: u32| {
+            let padding = |text: String| text == format!("[PAD{id}]");
+            own.token_bytes(id).is_some() && !own.id_to_token(id).is_some_and(padding)
+        };
+        let text = |own: &Self, id: u32| match own.token_bytes(id) {
+            Some(bytes) => format!("{:?}", String::from_utf8_lossy(bytes)),
+            None => "nothing".to_owned(),
+        };
+        let ids = 0..self.vocab_size().max(other.vocab_size()) as u32;
+        let differs = |id: &u32| {
+            self.token_bytes(*id) != other.token_bytes(*id) && (real(self, *id) || real(other, *id))
+        };
+        if let Some(id) = ids.into_iter().find(differs) {
+            let (own, its) = (text(self, id), text(other, id));
+            return Err(format!("its token {id} is {its}, not {own}"));
+        }
+        match (self.special.eos, other.special.eos) {
+            (Some(own), Some(its)) if own != its => {
+                Err(format!("its end of sequence is the token {its}, not {own}"))
+            }
+            _ => Ok(()),
+        }
+    }
 }

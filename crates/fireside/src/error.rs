@@ -32,6 +32,16 @@ pub enum Error {
         /// What the task makes.
         needs: &'static str,
     },
+    /// The model cannot draft for the other one.
+    #[error("{draft} cannot draft for {model}: {reason}")]
+    DraftModel {
+        /// The model that is to draft, as it was named.
+        draft: String,
+        /// The other one.
+        model: String,
+        /// Why, and what would be right.
+        reason: String,
+    },
     /// The model's files could not be found or fetched.
     #[error(transparent)]
     Hub(#[from] fireside_hub::Error),

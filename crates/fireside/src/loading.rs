@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use fireside_engine::{
-    CacheSize, Embedder, Engine, EngineConfig, GenerationDefaults, ModelExecutor, Ranker,
+    CacheSize, Embedder, Engine, EngineConfig, Error as EngineError, GenerationDefaults,
+    ModelExecutor, Ranker, check_draft_tokens,
 };
 use fireside_hub::{Options, resolve};
 use fireside_model::device::{ComputeDevice, DeviceChoice};
@@ -34,6 +35,7 @@ pub struct Loading {
     cache: CacheSize,
     hub: Option<Options>,
     engine: EngineConfig,
+    draft_model: Option<String>,
     loras: Vec<(String, PathBuf)>,
 }
 
@@ -50,6 +52,7 @@ impl Loading {
             cache: CacheSize::default(),
             hub: None,
             engine: EngineConfig::default(),
+            draft_model: None,
             loras: Vec::new(),
         }
     }
@@ -128,6 +131,14 @@ impl Loading {
         self
     }
 
+    /// A smaller model of the same vocabulary, by path, known name or hub id, that drafts tokens for the model to
+    /// try: the text stays the same, and comes in fewer steps. It is on the same device, with a KV cache of its own.
+    #[must_use]
+    pub fn draft_model(mut self, model: Option<String>) -> Self {
+        self.draft_model = model;
+        self
+    }
+
     /// Fetches the model if need be, opens the device, uploads the weights.
     ///
     /// # Errors
@@ -146,16 +157,21 @@ impl Loading {
         })
     }
 
-    /// The task that the model is made for; it is fetched if need be.
+    /// The task that the model is made for; it is fetched if need be, and so is one that is to draft for it.
     ///
     /// # Errors
     ///
-    /// A model that cannot be found, fetched or read.
+    /// A model that cannot be found, fetched or read, or that cannot draft.
     pub fn made_for(&self) -> Result<Task, Error> {
-        Ok(made_for(&self.open()?))
+        let open = self.open()?;
+        let task = made_for(&open);
+        if task == Task::TextGeneration {
+            self.open_draft(&open)?;
+        }
+        Ok(task)
     }
 
-    /// Loads a model that generates text.
+    /// Loads a model that generates text, and the one that is to draft for it.
     ///
     /// # Errors
     ///
@@ -169,8 +185,10 @@ impl Loading {
             ..self.cache
         };
         let positions = size.positions(config, self.kv)?;
+        // A draft model that does not fit is told before anything is uploaded.
+        let draft = self.open_draft(&open)?;
         let device = ComputeDevice::open(self.device).await?;
-        let loaded = upload(open, device, self.kv).await?;
+        let loaded = upload(open, device.clone(), self.kv).await?;
         let text = loaded.text;
         let defaults: GenerationDefaults =
             serde_json::from_value(text.generation_config).map_err(|e| {
@@ -179,7 +197,16 @@ impl Loading {
                 }
             })?;
         let executor = ModelExecutor::new(loaded.model, positions, self.kv)?;
-        let engine = Engine::new(executor, text.tokenizer, defaults, self.engine)?;
+        let config = self.engine.clone();
+        let mut engine = Engine::new(executor, text.tokenizer, defaults, config)?;
+        if let Some((name, draft)) = draft {
+            let config = &draft.description.config;
+            let positions = CacheSize::draft_positions(positions, config, self.kv)?;
+            let loaded = upload(draft, device, self.kv).await?;
+            let executor = ModelExecutor::new(loaded.model, positions, self.kv)?;
+            let set = engine.set_draft_model(executor, &loaded.text.tokenizer);
+            set.map_err(|error| self.no_draft(&name, error))?;
+        }
         let mut pipeline = TextGeneration::new(engine, text.template);
         pipeline.load_adapters(&self.loras)?;
         Ok(pipeline)
@@ -218,6 +245,35 @@ impl Loading {
             .ok_or_else(|| self.wrong_model(Task::TextGeneration, Task::Reranking))?;
         let ranker = Ranker::new(loaded.model, tokenizer, head, self.context)?;
         Ok(Reranking::new(ranker))
+    }
+
+    /// Opens the files of the model that drafts, and sees that it has the other one's tokens.
+    fn open_draft(&self, open: &OpenModel) -> Result<Option<(String, OpenModel)>, Error> {
+        let Some(name) = self.draft_model.clone() else {
+            return Ok(None);
+        };
+        let loading = Self {
+            model: name.clone(),
+            context: None,
+            ..self.clone()
+        };
+        let draft = loading.open()?;
+        loading.is_for(&draft, &[Task::TextGeneration])?;
+        let tokenizer = &open.description.text.tokenizer;
+        let fits = check_draft_tokens(tokenizer, &draft.description.text.tokenizer);
+        fits.map_err(|error| self.no_draft(&name, error))?;
+        Ok(Some((name, draft)))
+    }
+
+    fn no_draft(&self, draft: &str, error: EngineError) -> Error {
+        match error {
+            EngineError::DraftModel { reason } => Error::DraftModel {
+                draft: draft.to_owned(),
+                model: self.model.clone(),
+                reason,
+            },
+            other => other.into(),
+        }
     }
 
     /// Sees that a model is made for one of some tasks, of which the first is the one that is wanted.

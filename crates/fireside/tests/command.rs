@@ -386,6 +386,42 @@ fn arguments_that_make_no_sense_are_told_before_anything_is_loaded() {
 }
 
 #[test]
+fn a_model_that_drafts_changes_no_token_and_one_that_cannot_is_refused_by_name() {
+    let model = tiny();
+    let model = model.to_str().unwrap();
+    let with = |draft: &Path| {
+        let mut all = vec!["generate", "hello world", "-n", "20", "--ignore-eos"];
+        all.extend(["--format", "json", "--model", model, "--draft-model"]);
+        all.push(draft.to_str().unwrap());
+        command(&all)
+    };
+    let ids = |mut command: Command| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        object["token_ids"].clone()
+    };
+    let alone = ["generate", "hello world", "-n", "20", "--ignore-eos"];
+    let alone = [&alone[..], &["--format", "json", "--model", model]].concat();
+    let expected = ids(command(&alone));
+    assert_eq!(ids(with(&tiny())), expected);
+    let other = Path::new("../../tests/fixtures/tiny-llama/biases");
+    assert_eq!(ids(with(other)), expected);
+
+    let swapped = Scratch::checkpoint();
+    swapped.edit("tokenizer.json", r#""0":7,"1":8"#, r#""1":7,"0":8"#);
+    let name = swapped.0.to_str().unwrap();
+    let expected = format!(
+        r#"{name} cannot draft for {model}: its token 7 is "1", not "0"; expected a model of the same vocabulary"#
+    );
+    fails(with(&swapped.0), &expected);
+    fails(
+        with(Path::new("/nowhere/at/all.gguf")),
+        "/nowhere/at/all.gguf",
+    );
+}
+
+#[test]
 fn a_prompt_longer_than_the_context_is_refused_with_both_lengths() {
     let model = tiny();
     let model = model.to_str().unwrap();

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod batching;
+mod drafting;
 mod generation;
 mod mock;
 mod prefix;

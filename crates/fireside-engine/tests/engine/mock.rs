@@ -25,16 +25,23 @@ pub(crate) const VOCAB: usize = 100;
 pub(crate) enum Model {
     /// Logits from a hash of the last three tokens.
     Ngram,
+    /// The same, but for one in so many texts, where the logits are those of other tokens.
+    Astray(u64),
     /// Position `p` is followed by the `p`-th token of the list, or by the last one.
     Script(Vec<u32>),
 }
 
 impl Model {
     pub(crate) fn logits(&self, history: &[u32]) -> Vec<f32> {
+        let last = &history[history.len().saturating_sub(3)..];
+        let hash = last.iter().fold(7u64, |hash, token| after(hash, *token));
         match self {
-            Self::Ngram => {
-                let last = &history[history.len().saturating_sub(3)..];
-                let hash = last.iter().fold(7u64, |hash, token| after(hash, *token));
+            Self::Astray(one_in) if (hash >> 20).is_multiple_of(*one_in) => {
+                let mut logits = Self::Ngram.logits(history);
+                logits[FIRST_WORD as usize..].rotate_right(1);
+                logits
+            }
+            Self::Ngram | Self::Astray(_) => {
                 (0..VOCAB as u32)
                     .map(|token| match token {
                         // Special tokens are rare, so that texts have some length.
@@ -84,6 +91,8 @@ pub(crate) struct Log {
     /// Most tokens and sequences in one step.
     pub(crate) most_tokens: usize,
     pub(crate) most_chunks: usize,
+    /// Tokens of all steps.
+    pub(crate) tokens: usize,
     /// Most rows in one step.
     pub(crate) most_rows: usize,
     /// Rows that scored a token of a prompt.
@@ -92,10 +101,14 @@ pub(crate) struct Log {
     pub(crate) whole_rows: usize,
     /// Positions that were written again with what they held already.
     pub(crate) rewrites: usize,
+    /// What each row's token stood after, itself included, where it is to be kept.
+    pub(crate) histories: Option<Vec<Vec<u32>>>,
     /// The selections wanted in the last step.
     pub(crate) last_rows: Vec<RowSelection>,
     /// The step (from 1) that fails.
     pub(crate) fail_at: Option<usize>,
+    /// The step that fails while the device works on.
+    pub(crate) refuse_at: Option<usize>,
     /// The step that gives a row too few.
     pub(crate) lose_row_at: Option<usize>,
     /// Rows after this token are not numbers.
@@ -262,12 +275,13 @@ impl Executor for Mock {
         let number = {
             let mut log = self.log.borrow_mut();
             log.steps += 1;
-            let tokens = step.chunks.iter().map(|chunk| chunk.tokens.len()).sum();
+            let tokens: usize = step.chunks.iter().map(|chunk| chunk.tokens.len()).sum();
             assert!(tokens <= self.limits.step_tokens);
             assert!(step.chunks.len() <= self.limits.step_sequences);
             let rows = step.chunks.iter().map(|chunk| chunk.rows.len()).sum();
             assert!(rows <= self.limits.step_rows);
             log.most_rows = log.most_rows.max(rows);
+            log.tokens += tokens;
             log.most_tokens = log.most_tokens.max(tokens);
             log.most_chunks = log.most_chunks.max(step.chunks.len());
             log.last_rows.clear();
@@ -276,6 +290,11 @@ impl Executor for Mock {
         if self.log.borrow().fail_at == Some(number) {
             return Err(ExecutorError::DeviceLost {
                 message: "unplugged".into(),
+            });
+        }
+        if self.log.borrow().refuse_at == Some(number) {
+            return Err(ExecutorError::Failed {
+                message: "too hot".into(),
             });
         }
         check_tables(step, &self.limits);
@@ -289,7 +308,11 @@ impl Executor for Mock {
                 self.log.borrow_mut().last_rows.push(row.clone());
                 self.log.borrow_mut().whole_rows += usize::from(row.logits);
                 self.log.borrow_mut().scored_rows += usize::from(row.target.is_some());
-                results.push(self.select(&history[..chunk.start + at + 1], row));
+                let before = &history[..chunk.start + at + 1];
+                if let Some(histories) = &mut self.log.borrow_mut().histories {
+                    histories.push(before.to_vec());
+                }
+                results.push(self.select(before, row));
             }
         }
         if self.log.borrow().lose_row_at == Some(number) {
@@ -375,6 +398,19 @@ pub(crate) fn engine_with(
         Engine::new(mock, tokenizer(), defaults, config).unwrap(),
         log,
     )
+}
+
+/// An engine over the mock with a mock that drafts, and the logs of both.
+pub(crate) fn engine_with_draft(
+    (model, limits): (Model, ExecutorLimits),
+    (draft, draft_limits): (Model, ExecutorLimits),
+    config: EngineConfig,
+) -> (Engine<Mock>, Rc<RefCell<Log>>, Rc<RefCell<Log>>) {
+    let (mut engine, log) = engine_with(model, limits, config);
+    let draft = Mock::new(draft, draft_limits);
+    let draft_log = Rc::clone(&draft.log);
+    engine.set_draft_model(draft, &tokenizer()).unwrap();
+    (engine, log, draft_log)
 }
 
 pub(crate) fn engine(model: Model) -> (Engine<Mock>, Rc<RefCell<Log>>) {

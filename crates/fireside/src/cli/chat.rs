@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
+use super::output::draft_notice;
 use super::{ChatArgs, load};
 use crate::{Event, GenerationParams, Message, TextGeneration};
 
@@ -24,7 +25,7 @@ pub(super) fn run(args: &ChatArgs) -> Result<()> {
         &args.model,
         &args.sampling,
         args.lora.as_deref(),
-        args.speculate,
+        &args.drafts,
     )?;
     if pipeline.template().is_none() {
         return Err(fireside_tokenizer::Error::NoChatTemplate.into());
@@ -37,6 +38,7 @@ pub(super) fn run(args: &ChatArgs) -> Result<()> {
     // An answer may be long; the context ends it.
     params.max_new_tokens.get_or_insert(1024);
 
+    let mut drafting = pipeline.engine().draft_executor().is_some();
     let mut chat = Conversation::new(args.system.as_deref());
     let mut editor = DefaultEditor::new().context("cannot use the terminal")?;
     println!("{HELP}");
@@ -71,6 +73,11 @@ pub(super) fn run(args: &ChatArgs) -> Result<()> {
                         chat.messages.pop();
                         eprintln!("error: {error:#}");
                     }
+                }
+                // Told once.
+                if drafting && pipeline.engine().draft_executor().is_none() {
+                    drafting = false;
+                    draft_notice(&mut pipeline);
                 }
             }
         }

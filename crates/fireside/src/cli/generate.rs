@@ -7,8 +7,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use super::output::draft_notice;
 use super::{GenerateArgs, GenerateFormat, load};
-use crate::{Event, Input, Message, Output};
+use crate::{Event, Input, Message, Output, TextGeneration};
 
 /// Runs the command.
 pub(super) fn run(args: &GenerateArgs) -> Result<()> {
@@ -17,8 +18,14 @@ pub(super) fn run(args: &GenerateArgs) -> Result<()> {
         &args.model,
         &args.sampling,
         args.lora.as_deref(),
-        args.speculate,
+        &args.drafts,
     )?;
+    let result = generate(args, &mut pipeline, input);
+    draft_notice(&mut pipeline);
+    result
+}
+
+fn generate(args: &GenerateArgs, pipeline: &mut TextGeneration, input: Input) -> Result<()> {
     let params = args.sampling.params();
     if args.format == GenerateFormat::Json {
         let outputs = pollster::block_on(pipeline.generate(input, &params))?;
@@ -38,11 +45,11 @@ pub(super) fn run(args: &GenerateArgs) -> Result<()> {
         }
         return Ok(());
     }
-    stream(&mut pipeline, input, &params)
+    stream(pipeline, input, &params)
 }
 
 fn stream(
-    pipeline: &mut crate::TextGeneration,
+    pipeline: &mut TextGeneration,
     input: Input,
     params: &crate::GenerationParams,
 ) -> Result<()> {
@@ -80,9 +87,10 @@ fn stream(
         && std::io::stderr().is_terminal()
     {
         let stats = finished.stats;
+        let drafts = drafts(pipeline);
         let per_second = |tokens: usize, seconds: f64| tokens as f64 / seconds.max(1e-9);
         eprintln!(
-            "[{} prompt tokens, first token after {:.2} s; {} tokens at {:.1}/s; ended by {}]",
+            "[{} prompt tokens, first token after {:.2} s; {} tokens at {:.1}/s{drafts}; ended by {}]",
             stats.prompt_tokens,
             stats.time_to_first_token.unwrap_or_default().as_secs_f64(),
             stats.generated_tokens,
@@ -94,6 +102,15 @@ fn stream(
         );
     }
     Ok(())
+}
+
+/// What became of drafts, where there were any.
+fn drafts(pipeline: &mut TextGeneration) -> String {
+    let stats = pipeline.engine().stats();
+    match (stats.accepted_tokens, stats.drafted_tokens) {
+        (_, 0) => String::new(),
+        (accepted, drafted) => format!(", {accepted} of {drafted} drafted ones taken"),
+    }
 }
 
 fn object(output: &Output) -> Value {

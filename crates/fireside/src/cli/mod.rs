@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fireside_engine::GenerationParams;
+use fireside_engine::{EngineConfig, GenerationParams};
 use fireside_hub::Options;
 use fireside_model::device::DeviceChoice;
 use fireside_model::{KvDtype, Quantize};
@@ -135,6 +135,23 @@ impl From<QuantizeTo> for Quantize {
     }
 }
 
+/// What is tried beyond the next token; the text stays the same.
+#[derive(Debug, Args)]
+struct DraftArgs {
+    /// Most tokens to draft from what followed the last ones before, and to try in one step; 0 for none, or for 7 with
+    /// --draft-model. The text stays the same; one that repeats its prompt comes faster.
+    #[arg(
+        long,
+        env = "FIRESIDE_SPECULATE",
+        default_value_t = 0,
+        value_name = "N"
+    )]
+    speculate: usize,
+    /// A smaller model of the same vocabulary, named as for --model, that drafts where the text itself says nothing.
+    #[arg(long, env = "FIRESIDE_DRAFT_MODEL", value_name = "MODEL")]
+    draft_model: Option<String>,
+}
+
 /// Sampling parameters, under Hugging Face's names.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Generation")]
@@ -222,10 +239,8 @@ struct GenerateArgs {
     /// A LoRA adapter to answer with, a folder as PEFT saves it.
     #[arg(long, value_name = "FOLDER")]
     lora: Option<PathBuf>,
-    /// Most tokens to draft from what followed the last ones before, and to try in one step; 0 for none. The text
-    /// stays the same; one that repeats its prompt comes faster.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    speculate: usize,
+    #[command(flatten)]
+    drafts: DraftArgs,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -246,10 +261,8 @@ struct ChatArgs {
     /// A LoRA adapter to answer with, a folder as PEFT saves it.
     #[arg(long, value_name = "FOLDER")]
     lora: Option<PathBuf>,
-    /// Most tokens to draft from what followed the last ones before, and to try in one step; 0 for none. The text
-    /// stays the same; one that repeats its prompt comes faster.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    speculate: usize,
+    #[command(flatten)]
+    drafts: DraftArgs,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -466,14 +479,13 @@ fn load(
     args: &ModelArgs,
     sampling: &SamplingArgs,
     lora: Option<&Path>,
-    speculate: usize,
+    drafts: &DraftArgs,
 ) -> Result<TextGeneration> {
     // Wrong parameters are told before anything is fetched or loaded.
     sampling
         .params()
         .validate(&fireside_engine::ParamLimits::new(u32::MAX as usize))?;
-    let mut pipeline = open(args, args.context)?;
-    pipeline.engine().set_speculate(speculate);
+    let mut pipeline = open(args, args.context, Some(drafts))?;
     if let Some(folder) = lora {
         let name = "lora";
         pipeline.load_adapter(name, folder)?;
@@ -483,13 +495,22 @@ fn load(
 }
 
 /// Loads a model with a KV cache of so many positions, with the notice about its device.
-fn open(args: &ModelArgs, context: Option<usize>) -> Result<TextGeneration> {
+fn open(
+    args: &ModelArgs,
+    context: Option<usize>,
+    drafts: Option<&DraftArgs>,
+) -> Result<TextGeneration> {
     let pipeline = pollster::block_on(
         Loading::new(&args.model)
             .device(args.device)
             .kv_cache_dtype(args.kv_cache_dtype.into())
             .quantize(args.quantize.map(Quantize::from))
             .context(context)
+            .draft_model(drafts.and_then(|drafts| drafts.draft_model.clone()))
+            .engine(EngineConfig {
+                speculate: drafts.map_or(0, |drafts| drafts.speculate),
+                ..EngineConfig::default()
+            })
             .text_generation(),
     )?;
     output::notice(pipeline.device(), args.device == DeviceChoice::Cpu);

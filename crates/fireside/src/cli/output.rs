@@ -2,6 +2,8 @@
 
 use fireside_model::device::ComputeDevice;
 
+use crate::TextGeneration;
+
 /// Bytes with a binary unit.
 pub(super) fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -31,6 +33,13 @@ pub(super) fn notice(device: &ComputeDevice, asked_for_cpu: bool) {
             );
         }
         _ => {}
+    }
+}
+
+/// Says on stderr that drafts ended before the text did, if they did.
+pub(super) fn draft_notice(pipeline: &mut TextGeneration) {
+    if let Some(failure) = pipeline.engine().draft_failure() {
+        eprintln!("note: the draft model failed and is not used any more: {failure}");
     }
 }
 

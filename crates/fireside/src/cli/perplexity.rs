@@ -40,7 +40,7 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<()> {
         bail!("{name} is empty; expected some thousand characters of text");
     }
     let window = args.model.context.unwrap_or(WINDOW);
-    let mut pipeline = open(&args.model, Some(window))?;
+    let mut pipeline = open(&args.model, Some(window), None)?;
     let watched = std::io::stderr().is_terminal();
     let found = pollster::block_on(pipeline.perplexity(&text, window, |known| {
         if watched {

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::telemetry::{self, Collector, LogFormat};
-use super::{ModelArgs, output};
+use super::{DraftArgs, ModelArgs, output};
 use crate::{Loading, Task};
 
 /// Where to listen, and the limits.
@@ -51,15 +51,8 @@ pub(super) struct ServeArgs {
     /// A folder whose LoRA adapters clients may load and unload while the server runs.
     #[arg(long, env = "FIRESIDE_LORA_ROOT", value_name = "FOLDER")]
     lora_root: Option<PathBuf>,
-    /// Most tokens to draft for a sequence from what followed its last ones before, and to try in one step; 0 for
-    /// none. Answers stay the same; those that repeat their prompt come faster.
-    #[arg(
-        long,
-        env = "FIRESIDE_SPECULATE",
-        default_value_t = 0,
-        value_name = "N"
-    )]
-    speculate: usize,
+    #[command(flatten)]
+    drafts: DraftArgs,
     #[command(flatten)]
     limits: LimitArgs,
     /// A key that clients must give, as `Authorization: Bearer KEY`; may be given several times.
@@ -353,6 +346,7 @@ impl ServeArgs {
             .kv_cache_dtype(self.model.kv_cache_dtype.into())
             .quantize(self.model.quantize.map(Into::into))
             .context(self.model.context)
+            .draft_model(self.drafts.draft_model.clone())
             .cache(CacheSize {
                 positions: self.limits.max_batch_total_tokens,
                 sequences: self.limits.max_batch_size,
@@ -365,7 +359,7 @@ impl ServeArgs {
                 max_waiting_tokens: self.limits.max_queued_tokens.unwrap_or(usize::MAX),
                 max_loras: self.limits.max_loras,
                 max_lora_rank: self.limits.max_lora_rank,
-                speculate: self.speculate,
+                speculate: self.drafts.speculate,
                 ..EngineConfig::default()
             })
     }
@@ -389,6 +383,9 @@ pub(super) fn run(args: &ServeArgs) -> Result<()> {
     let task = loading.made_for()?;
     if task != Task::TextGeneration && !args.loras.is_empty() {
         bail!("--lora: the model generates no text, so it takes no LoRA adapters");
+    }
+    if task != Task::TextGeneration && args.drafts.draft_model.is_some() {
+        bail!("--draft-model: the model generates no text, so there is nothing to draft");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
