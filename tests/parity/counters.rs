@@ -103,7 +103,8 @@ fn check(path: &Path, dispatches: u64) -> Counters {
     };
     let mut cost = |params: &GenerationParams, tokens| cost_with(None, params, tokens);
     for params in [&greedy, &sampled] {
-        cost(params, 3);
+        // What first requests take was compiled beside the weights.
+        assert_eq!(cost(params, 3).pipelines, 0, "shaders of first requests");
         // The prompt's step is in both, so what remains is decode.
         let (short, long) = (cost(params, 2), cost(params, 10));
         let of = |count: fn(&Counters) -> u64| count(&long) - count(&short);

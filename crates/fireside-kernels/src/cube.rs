@@ -95,14 +95,13 @@ fn most_columns(profile: Profile) -> usize {
 
 /// Runs of tokens, first and count, that a product takes one after the other. A software adapter's
 /// workgroup has up to four tokens or as many as it may, and pays for those that it lacks: what is left over
-/// after the full ones is made of smaller groups, where these are less work. Two tokens that are lacking are
-/// cheaper than the kernel for two, where it is compiled at each start.
+/// after the full ones is made of smaller groups, where these are less work. Without subgroups it is not: tokens
+/// that are lacking are cheaper than kernels for fewer, which a browser compiles at each start.
 fn token_runs(params: &LinearParams) -> Vec<(usize, usize)> {
     let tokens = params.tokens;
     let most = most_columns(params.profile);
     let rest = tokens % most;
-    let spare = if params.profile.subgroups { 1 } else { 2 };
-    if !params.profile.software || tokens <= 4 || rest == 0 || rest + spare >= most {
+    if !params.profile.subgroups || tokens <= 4 || rest == 0 || rest == most - 1 {
         return vec![(0, tokens)];
     }
     let whole = tokens - rest;

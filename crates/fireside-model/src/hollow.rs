@@ -34,10 +34,16 @@ impl TensorSource for Hollow<'_> {
     }
 }
 
-/// Steps whose kernels a first request takes: prompts whose tokens fill workgroups and that leave one over, one
-/// token after them, with and without filters and penalties.
+/// Tokens of steps that take kernels of their own: prompts of many and of some tokens, and one after them. Natively
+/// what is left over in a prompt too, and few sequences at once; a browser has one, and compiles at each start.
+const LENGTHS: &[usize] = if cfg!(target_arch = "wasm32") {
+    &[64, 8, 1]
+} else {
+    &[64, 12, 11, 10, 9, 4, 3, 2, 1]
+};
+
+/// Steps whose kernels first requests take, with and without filters and penalties.
 fn steps() -> Vec<Step> {
-    const LENGTHS: [usize; 3] = [64, 9, 1];
     let plain = RowSelection {
         noise: Some((0, 0)),
         ..RowSelection::default()

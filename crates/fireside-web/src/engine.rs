@@ -15,7 +15,7 @@ use fireside_model::embedding::EmbeddingFiles;
 use fireside_model::load::{
     Description, FolderFiles, LoadedModel, describe_folder, describe_gguf, load,
 };
-use fireside_model::{BLOCK, KvCache, KvDtype, ModelError, Naming};
+use fireside_model::{BLOCK, KvCache, ModelError, Naming};
 use fireside_openai::{ApiError, ChatRequest, CompletionRequest, ErrorKind, Reply, ReplyKind};
 use fireside_tokenizer::{ChatTemplate, Tokenizer};
 use serde_json::{Value, json};
