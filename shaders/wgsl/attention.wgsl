@@ -75,7 +75,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endrepeat
 #endrepeat
 #endrepeat
-        for (var quad = 0u; quad < HEAD_QUADS; quad++) {
+#if SPLIT
+        let quads = select(0u, HEAD_QUADS, b * BLOCK < length);
+#else
+        const quads = HEAD_QUADS;
+#endif
+        for (var quad = 0u; quad < quads; quad++) {
 #repeat j POSITIONS
             let k_$j = stored_load(keys[key_at(block, kv, p.kv_heads, quad, lane + $ju * LANES)]);
 #endrepeat

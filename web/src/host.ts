@@ -97,9 +97,11 @@ class Preparation {
 
   constructor(settings: Settings) {
     this.head = new Head(async (reader) => {
-      const name = "model.gguf";
-      this.#prepared = settings(name).then((own) => within(() => Prepared.forGguf(own, name, reader)));
-      return Boolean(await this.#prepared.catch(() => undefined));
+      // A file that began anew is prepared for anew.
+      await this.#drop();
+      this.#prepared = settings("").then((options) => within(() => Prepared.forGguf(options, reader)));
+      // What cannot be prepared for is not looked at again: the load says why.
+      return this.#prepared.then(Boolean, () => true);
     });
   }
 
@@ -111,10 +113,17 @@ class Preparation {
     return prepared.catch(() => undefined);
   }
 
+  async #drop(): Promise<void> {
+    const prepared = this.#prepared;
+    this.#prepared = Promise.resolve(undefined);
+    const found = await prepared.catch(() => undefined);
+    if (!trapped) found?.free();
+  }
+
   /** Gives the adapter back, if nobody took it. */
   async end(): Promise<void> {
-    const prepared = await this.take();
-    if (!trapped) prepared?.free();
+    this.head.end();
+    await this.#drop();
   }
 }
 
@@ -248,10 +257,7 @@ export class Host {
         cache: options.cache ?? true,
         // A GGUF model in one file says at its beginning what there is to compile.
         newHasher: () => (part || safetensors ? new Sha256() : head.through(new Sha256())),
-        onProgress: (loaded, total) => {
-          head.size = total;
-          report("download", loaded, total, text, place);
-        },
+        onProgress: (loaded, total) => report("download", loaded, total, text, place),
         onWait: () => report("download", 0, 0, `waiting for another tab to fetch ${file}`, place),
       };
     };
@@ -599,14 +605,23 @@ async function ggufBuild(
   preparation: Preparation,
 ): Promise<Build> {
   const { name, files } = await fetchGguf(source, options, fetching);
-  return async (uploaded) =>
-    WebEngine.loadGguf(
-      await settings(name),
-      files.map((file) => file.name),
-      files.map((file) => blobReader(file.blob)),
-      uploaded,
-      await preparation.take(),
-    );
+  const names = files.map((file) => file.name);
+  return async (uploaded) => {
+    const own = await settings(name);
+    const load = (prepared?: Prepared) => {
+      const readers = files.map((file) => blobReader(file.blob));
+      return WebEngine.loadGguf(own, names, readers, uploaded, prepared);
+    };
+    const prepared = await preparation.take();
+    if (trapped) throw trapped;
+    try {
+      return await load(prepared);
+    } catch (thrown) {
+      // A device that was open for as long as the download took may be lost by now.
+      if (!prepared || toError(thrown).code !== "device_lost") throw thrown;
+      return load();
+    }
+  };
 }
 
 async function safetensorsBuild(

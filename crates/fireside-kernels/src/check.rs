@@ -1,4 +1,5 @@
-//! A test of an adapter: known products, which some drivers get wrong. The browser runs it at start-up, once the weights are there.
+//! A test of an adapter: known products, which some drivers get wrong. The browser runs it at start-up, once the
+//! weights are there.
 
 use burn::tensor::{DType, Tensor, TensorData};
 

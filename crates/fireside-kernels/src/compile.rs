@@ -24,7 +24,8 @@ impl Compiling {
         let Some(started) = self.0 else {
             return Ok(());
         };
-        started.own.wait().await;
+        // A browser remembers those that are held.
+        let _held = started.own.wait().await?;
         for kernel in started.kernels {
             started.queue.pipeline(kernel)?;
         }
@@ -33,8 +34,8 @@ impl Compiling {
 }
 
 impl ComputeDevice {
-    /// Begins to make the pipelines of all kernels that a task would launch, which runs nothing: its tensors
-    /// need be no larger than their handles. On the CPU there is nothing to make.
+    /// Begins to make the pipelines of all kernels that a task would launch. None of them runs, so that weights may
+    /// be stand-ins of any size; what the task makes room for is allocated. On the CPU there is nothing to make.
     ///
     /// # Errors
     ///
@@ -62,6 +63,7 @@ impl ComputeDevice {
 mod platform {
     use rayon::prelude::*;
 
+    use crate::device::DeviceError;
     use crate::queue::{Kernel, Queue};
 
     #[derive(Debug)]
@@ -81,9 +83,10 @@ mod platform {
             Self(ended)
         }
 
-        pub(super) async fn wait(self) {
+        pub(super) async fn wait(self) -> Result<Self, DeviceError> {
             // Nothing is sent: the channel closes.
             let _ = self.0.recv().await;
+            Ok(self)
         }
     }
 }
@@ -96,7 +99,8 @@ mod platform {
     use wasm_bindgen::{JsCast, JsValue};
     use wasm_bindgen_futures::JsFuture;
 
-    use crate::queue::{Kernel, Queue};
+    use crate::device::DeviceError;
+    use crate::queue::{Kernel, Queue, lost};
 
     #[derive(Debug)]
     pub(super) struct Own(Vec<Promise>);
@@ -114,12 +118,21 @@ mod platform {
             Self(asked.collect())
         }
 
-        pub(super) async fn wait(self) {
+        /// The pipelines. wgpu would not be told of one that is refused.
+        pub(super) async fn wait(self) -> Result<Vec<JsValue>, DeviceError> {
+            let mut made = Vec::with_capacity(self.0.len());
             for promise in self.0 {
-                // What the device says against a kernel is said again when wgpu asks for it.
-                let _ = JsFuture::from(promise).await;
+                let pipeline = JsFuture::from(promise).await;
+                made.push(pipeline.map_err(|thrown| lost(reason_of(&thrown)))?);
             }
+            Ok(made)
         }
+    }
+
+    fn reason_of(thrown: &JsValue) -> String {
+        let message = Reflect::get(thrown, &"message".into()).ok();
+        let message = message.and_then(|message| message.as_string());
+        message.unwrap_or_else(|| format!("{thrown:?}"))
     }
 
     fn object(fields: &[(&str, JsValue)]) -> Result<JsValue, JsValue> {

@@ -169,19 +169,22 @@ fn linear_variant(params: &LinearParams, tokens: usize) -> (Variant, usize, usiz
     (split_variant(glu, cols), 32, cols)
 }
 
-/// Waves of a GPU's attention workgroup: of few queries there are few workgroups, and each has a long way along
+/// Waves of a GPU's attention workgroup: of few tiles there are few workgroups, and each has a long way along
 /// the cache. As many as workgroup memory and invocations of the base limits take.
 fn attention_splits(params: &AttentionParams) -> u32 {
     /// Words of workgroup memory, less those that any number of waves takes.
     const WORDS: usize = 4096 - 64;
     const MOST: usize = 8;
-    if params.profile.software || params.tile_tokens > 1 {
+    /// Waves that a GPU has enough of.
+    const ENOUGH: usize = 256;
+    let lacking = ENOUGH / (params.tiles * params.kv_heads).max(1);
+    if params.profile.software || params.tile_tokens > 1 || lacking < 2 {
         return 1;
     }
     let queries = params.heads / params.kv_heads;
     // Scores and weights of a block, a query's part of the head, a maximum for each.
     let each = queries * (2 * BLOCK + 1) + params.head_dim;
-    word(1 << (WORDS / each).clamp(1, MOST).ilog2())
+    word(1 << (WORDS / each).min(lacking).clamp(1, MOST).ilog2())
 }
 
 /// Workgroups that a launch may have along an axis.

@@ -35,13 +35,12 @@ thread_local! {
     static MODE: RefCell<Option<Mode>> = const { RefCell::new(None) };
 }
 
-/// Sets what becomes of launches until it goes out of scope, by a panic too.
-struct Scope;
+/// Sets what becomes of launches until it goes out of scope, by a panic too; then it is as before.
+struct Scope(Option<Mode>);
 
 impl Scope {
     fn of(mode: Mode) -> Self {
-        MODE.set(Some(mode));
-        Self
+        Self(MODE.replace(Some(mode)))
     }
 
     fn end(self) -> Option<Mode> {
@@ -51,8 +50,16 @@ impl Scope {
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        MODE.set(None);
+        MODE.set(self.0.take());
     }
+}
+
+/// Whether launches of this thread wait to be submitted together: an upload would come before them.
+pub(crate) fn is_waiting() -> bool {
+    MODE.with_borrow(|mode| match mode {
+        Some(Mode::Gather(gathered)) => !gathered.placed.is_empty(),
+        _ => false,
+    })
 }
 
 /// A place in a buffer of the adapter.
@@ -132,7 +139,7 @@ pub(crate) fn launch(like: &CubeTensor, launch: Launch) {
         }
         None => Some(launch),
     });
-    // Tensors of a device that has ended have nothing to be launched on, and fail when they are read.
+    // Tensors of a device that was destroyed fail when they are read.
     if let (Some(launch), Ok(queue)) = (alone, Queue::of(&like.device)) {
         let mut gathered = Gathered::default();
         gathered.add(&like.client, &launch);
@@ -155,7 +162,7 @@ pub(crate) fn keep<R>(task: impl FnOnce() -> R) -> (R, Vec<Launch>) {
 
 impl ComputeDevice {
     /// Runs a task that launches kernels, on the thread that owns the device, and hands them to the adapter
-    /// together. On the CPU it just runs.
+    /// together. What the task uploads comes before all of them, so it uploads first. On the CPU it just runs.
     ///
     /// # Errors
     ///

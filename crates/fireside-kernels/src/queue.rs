@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cubecl::Device as CubeDevice;
 use cubecl::wgpu::WgpuResource;
@@ -71,8 +71,9 @@ fn lock<T>(own: &Mutex<T>) -> MutexGuard<'_, T> {
     own.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The queues of open devices, for a launch that knows its tensors alone.
-static OPEN: Mutex<Vec<(CubeDevice, Weak<Shared>)>> = Mutex::new(Vec::new());
+/// The queues of devices that were opened and not destroyed, for a launch that knows its tensors alone. Burn's runtime
+/// keeps its side of a device as long.
+static OPEN: Mutex<Vec<(CubeDevice, Queue)>> = Mutex::new(Vec::new());
 
 impl Queue {
     pub(crate) fn new(device: wgpu::Device, queue: wgpu::Queue) -> Self {
@@ -88,18 +89,18 @@ impl Queue {
     /// Makes it the queue of launches over this device's tensors.
     pub(crate) fn open(&self, device: &CubeDevice) {
         let mut open = lock(&OPEN);
-        open.retain(|(own, shared)| own != device && shared.strong_count() > 0);
-        open.push((device.clone(), Arc::downgrade(&self.0)));
+        open.retain(|(own, _)| own != device);
+        open.push((device.clone(), self.clone()));
     }
 
     /// The queue of a device's tensors.
     pub(crate) fn of(device: &CubeDevice) -> Result<Self, DeviceError> {
         let open = lock(&OPEN);
         let own = open.iter().find(|(own, _)| own == device);
-        let shared = own.and_then(|(_, shared)| shared.upgrade());
-        shared.map(Self).ok_or_else(|| DeviceError::Gone {
-            reason: "no device that is open has these tensors".into(),
-        })
+        own.map(|(_, queue)| queue.clone())
+            .ok_or_else(|| DeviceError::Gone {
+                reason: "it was destroyed".into(),
+            })
     }
 
     pub(crate) fn wgpu(&self) -> &wgpu::Device {
@@ -135,6 +136,7 @@ impl Queue {
 
     /// Ends the device, and gives back what is on it.
     pub(crate) fn destroy(&self) {
+        lock(&OPEN).retain(|(_, queue)| !Arc::ptr_eq(&queue.0, &self.0));
         // What waits to be uploaded would hold its buffers.
         #[cfg(not(target_arch = "wasm32"))]
         self.0.queue.submit([]);

@@ -11,6 +11,8 @@ use cubecl::Device as CubeDevice;
 
 use crate::counters;
 use crate::device::{ComputeDevice, DeviceError};
+use crate::launch;
+use crate::queue::Queue;
 
 fn failed(reason: impl std::fmt::Debug) -> DeviceError {
     DeviceError::Read {
@@ -22,7 +24,10 @@ fn failed(reason: impl std::fmt::Debug) -> DeviceError {
 fn row(device: &CubeDevice, length: usize, bytes: Option<Bytes>, dtype: DType) -> CubeTensor {
     let client = device.client();
     let handle = match bytes {
-        Some(bytes) => client.create(bytes),
+        Some(bytes) => {
+            debug_assert!(!launch::is_waiting(), "an upload comes before what waits");
+            client.create(bytes)
+        }
         None => client.empty(length * 4),
     };
     let shape = Shape::new([length]);
@@ -40,6 +45,7 @@ async fn read(tensor: CubeTensor) -> Result<Vec<u8>, DeviceError> {
             ),
         });
     }
+    Queue::of(&tensor.device)?.check()?;
     let read = tensor.client.read_async(vec![tensor.handle.clone()]);
     let bytes = read.await.map_err(|error| DeviceError::Read {
         reason: error.to_string(),

@@ -452,7 +452,8 @@ impl Decoder {
         layers.chain(self.head.as_ref().or(tied).map(|head| (head, None)))
     }
 
-    /// Products that stand for those of a step in a test of the device: their kernels are the step's too.
+    /// Products that stand for those of a step in a test of the device. In most families their kernels are the
+    /// step's too, and cost no shader of their own: not where products have biases, or the head a soft cap.
     pub(crate) fn tested(&self, norms: NormPlaces) -> Vec<check::Product> {
         let mut products = Vec::new();
         let mut add = |matrix: &Matrix, residual: bool, tokens: usize| {

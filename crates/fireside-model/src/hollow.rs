@@ -11,7 +11,8 @@ use crate::model::Model;
 use crate::plan::Plan;
 use crate::step::{Chunk, LogitAdjustment, RowSelection, Step};
 
-/// A source's tensors by their names, shapes and types alone: vectors are zeros, matrices have no bytes.
+/// A source's tensors by their names, shapes and types alone: vectors are zeros, matrices have no bytes. (Whether the
+/// scales of Q4_0 fit halves is said by bytes; here they do, as they do in all but odd files.)
 pub(crate) struct Hollow<'a>(pub(crate) &'a dyn TensorSource);
 
 impl TensorSource for Hollow<'_> {
@@ -42,8 +43,8 @@ const LENGTHS: &[usize] = if cfg!(target_arch = "wasm32") {
     &[64, 12, 11, 10, 9, 4, 3, 2, 1]
 };
 
-/// Steps whose kernels first requests take, with and without filters and penalties.
-fn steps() -> Vec<Step> {
+/// Steps whose kernels first requests take; those for text with and without filters and penalties.
+fn steps(generates: bool) -> Vec<Step> {
     let plain = RowSelection {
         noise: Some((0, 0)),
         ..RowSelection::default()
@@ -58,7 +59,7 @@ fn steps() -> Vec<Step> {
         ..plain.clone()
     };
     let lengths = LENGTHS.iter().map(|tokens| (*tokens, plain.clone()));
-    let steps = lengths.chain([(1, filtered)]);
+    let steps = lengths.chain(generates.then_some((1, filtered)));
     steps
         .map(|(tokens, row)| Step {
             chunks: vec![Chunk {
@@ -73,13 +74,14 @@ fn steps() -> Vec<Step> {
 }
 
 impl Model {
-    /// Begins to make the pipelines that a first request takes. The model may be one without weights.
+    /// Begins to make the pipelines that first requests take: for text, or for hidden states. The model may be one
+    /// without weights.
     ///
     /// # Errors
     ///
     /// The device's failure.
-    pub(crate) fn compile(&self, kv: KvDtype) -> Result<Compiling, ModelError> {
-        let steps = steps();
+    pub(crate) fn compile(&self, kv: KvDtype, generates: bool) -> Result<Compiling, ModelError> {
+        let steps = steps(generates);
         let blocks = steps.iter().flat_map(|step| &step.chunks);
         let most = blocks.map(|chunk| chunk.blocks.len()).max().unwrap_or(0);
         let mut cache = self.cache(most, kv)?;
@@ -94,10 +96,10 @@ impl Model {
         self.device().compile(|| {
             for Plan { words, shape } in plans {
                 let words = self.device().words(words)?;
-                if self.config().family.encoder {
-                    self.hidden_states(&shape, &words, &mut cache)?;
-                } else {
+                if generates {
                     self.launch(&shape, &words, &mut cache)?;
+                } else {
+                    self.hidden_states(&shape, &words, &mut cache)?;
                 }
             }
             Ok(())

@@ -391,7 +391,8 @@ impl<'a> Weights<'a> {
 }
 
 /// Begins to make the pipelines of a described model's steps, over a KV cache of elements of that type, while
-/// its weights are uploaded, or fetched: names, shapes and types of its tensors are all that is read.
+/// its weights are uploaded, or fetched: names, shapes and types of its tensors are all that is read. A model that
+/// does not generate has steps for hidden states.
 ///
 /// # Errors
 ///
@@ -402,6 +403,7 @@ pub fn compile(
     naming: Naming,
     device: &ComputeDevice,
     kv: KvDtype,
+    generates: bool,
 ) -> Result<Compiling, ModelError> {
     let weights = Weights::new(description, source, naming)?;
     let hollow = Hollow(weights.source());
@@ -410,7 +412,7 @@ pub fn compile(
         ..weights.builder(&hollow, device)
     };
     let decoder = builder.decoder(&mut |_, _| {})?;
-    Model::new(weights.config.clone(), decoder, device.clone()).compile(kv)
+    Model::new(weights.config.clone(), decoder, device.clone()).compile(kv, generates)
 }
 
 /// Uploads the weights of a described model.

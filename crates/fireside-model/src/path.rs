@@ -70,8 +70,14 @@ impl OpenModel {
     /// # Errors
     ///
     /// See [`compile`].
-    pub fn compile(&self, device: &ComputeDevice, kv: KvDtype) -> Result<Compiling, ModelError> {
-        compile(&self.description, &self.weights, self.naming, device, kv)
+    pub fn compile(
+        &self,
+        device: &ComputeDevice,
+        kv: KvDtype,
+        generates: bool,
+    ) -> Result<Compiling, ModelError> {
+        let (description, weights) = (&self.description, &self.weights);
+        compile(description, weights, self.naming, device, kv, generates)
     }
 
     /// Uploads the weights.

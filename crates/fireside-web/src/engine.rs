@@ -252,8 +252,10 @@ impl WebEngine {
             ranking,
         } = load(description, file, naming, device.0.clone(), &mut progress)
             .map_err(|error| model_failure(&error))?;
-        let compiled = compiling.done().await.map_err(ModelError::from);
-        compiled.map_err(|error| model_failure(&error))?;
+        if let Some(compiling) = compiling {
+            let compiled = compiling.done().await.map_err(ModelError::from);
+            compiled.map_err(|error| model_failure(&error))?;
+        }
         let tested = model.self_test().await;
         tested.map_err(|error| model_failure(&error))?;
         let mut info = json!({

@@ -1,10 +1,10 @@
 //! What a load does before the weights are here: it opens the adapter and has the shaders compiled.
 
 use fireside_engine::Embedder;
-use fireside_formats::{TensorSource, WeightFile};
+use fireside_formats::{FormatError, TensorSource, WeightFile};
 use fireside_model::device::{ComputeDevice, DeviceError, PowerPreference};
 use fireside_model::load::{Description, compile, describe_gguf};
-use fireside_model::{Compiling, KvDtype, Naming};
+use fireside_model::{Compiling, KvDtype, ModelError, Naming};
 use serde_json::Value;
 use wasm_bindgen::prelude::*;
 
@@ -43,10 +43,7 @@ impl LoadOptions {
         let kv = match text("kvCacheType").as_str() {
             "f16" => KvDtype::F16,
             "q8" => KvDtype::Q8,
-            other => {
-                let message = format!("kvCacheType is {other:?}; expected \"f16\" or \"q8\"");
-                return Err(bad("kvCacheType", message));
-            }
+            other => return Err(bad("kvCacheType", format!("kvCacheType is {other:?}"))),
         };
         let context = all["context"].as_u64().map(usize::try_from);
         let Some(Ok(context)) = context else {
@@ -77,7 +74,7 @@ impl Drop for OwnDevice {
 #[wasm_bindgen]
 pub struct Prepared {
     // In this order: the device goes last.
-    pub(crate) compiling: Compiling,
+    pub(crate) compiling: Option<Compiling>,
     pub(crate) device: OwnDevice,
 }
 
@@ -102,25 +99,46 @@ impl Prepared {
             true => options.kv,
             false => Embedder::kv_dtype(&description.config),
         };
-        let compiling = compile(description, source, naming, &device.0, kv)
-            .map_err(|error| model_failure(&error))?;
+        // What is wrong with the model is said by its load.
+        let compiling = compile(description, source, naming, &device.0, kv, generates).ok();
         Ok(Self { compiling, device })
     }
 }
 
 #[wasm_bindgen]
 impl Prepared {
-    /// Prepares for a model by the first bytes of its GGUF file, with the options of its load; `head` has the
-    /// size of the whole file, and throws where it is read past what is here. `undefined` where the header is
-    /// not whole yet, or nothing can be prepared by it: the load says why, if it cannot either.
+    /// Prepares for a model by the first bytes of its GGUF file, with the options of its load; `head` throws where
+    /// it is read past what is here. `undefined` where the header is not whole yet.
+    ///
+    /// # Errors
+    ///
+    /// Nothing can be prepared for it: the load says why, if it cannot be loaded either.
     #[wasm_bindgen(js_name = forGguf)]
-    pub async fn for_gguf(options: &str, name: String, head: ByteReader) -> Option<Prepared> {
+    pub async fn for_gguf(options: &str, head: ByteReader) -> Result<Option<Prepared>, JsValue> {
         console_error_panic_hook::set_once();
-        let options = LoadOptions::from_json(options).ok()?;
-        let file = WeightFile::from_gguf_parts([(name, PageSource(head))]).ok()?;
-        let description = describe_gguf(&file).ok()?;
-        Self::of(&options, &description, &file, Naming::Gguf)
-            .await
-            .ok()
+        let options = LoadOptions::from_json(options)?;
+        let parts = [("the model".to_owned(), PageSource(head))];
+        let read = || {
+            let file = WeightFile::from_gguf_parts(parts)?;
+            let description = describe_gguf(&file)?;
+            Ok::<_, ModelError>((file, description))
+        };
+        match read() {
+            Ok((file, description)) => {
+                let prepared = Self::of(&options, &description, &file, Naming::Gguf);
+                prepared.await.map(Some)
+            }
+            Err(ModelError::Format(error)) if is_not_here(&error) => Ok(None),
+            Err(error) => Err(model_failure(&error)),
+        }
+    }
+}
+
+/// Whether bytes could not be read, of a file of which not all are here.
+fn is_not_here(error: &FormatError) -> bool {
+    match error {
+        FormatError::Io { .. } => true,
+        FormatError::InFile { error, .. } => is_not_here(error),
+        _ => false,
     }
 }

@@ -188,7 +188,7 @@ impl Loading {
         // A draft model that does not fit is told before anything is uploaded.
         let draft = self.open_draft(&open)?;
         let device = ComputeDevice::open(self.device).await?;
-        let loaded = upload(open, device.clone(), self.kv).await?;
+        let loaded = upload(open, device.clone(), self.kv, true).await?;
         let text = loaded.text;
         let defaults: GenerationDefaults =
             serde_json::from_value(text.generation_config).map_err(|e| {
@@ -202,7 +202,7 @@ impl Loading {
         if let Some((name, draft)) = draft {
             let config = &draft.description.config;
             let positions = CacheSize::draft_positions(positions, config, self.kv)?;
-            let loaded = upload(draft, device, self.kv).await?;
+            let loaded = upload(draft, device, self.kv, true).await?;
             let executor = ModelExecutor::new(loaded.model, positions, self.kv)?;
             let set = engine.set_draft_model(executor, &loaded.text.tokenizer);
             set.map_err(|error| self.no_draft(&name, error))?;
@@ -313,17 +313,21 @@ async fn upload(
     open: OpenModel,
     device: ComputeDevice,
     kv: KvDtype,
+    generates: bool,
 ) -> Result<LoadedModel, ModelError> {
-    let compiling = open.compile(&device, kv)?;
-    let loaded = open.load(device, &mut |_, _| {})?;
-    compiling.done().await?;
-    Ok(loaded)
+    // What is refused here is refused again by the load, or where it is launched.
+    let compiling = open.compile(&device, kv, generates);
+    let loaded = open.load(device, &mut |_, _| {});
+    if let Ok(compiling) = compiling {
+        let _ = compiling.done().await;
+    }
+    loaded
 }
 
 /// The same for a model that runs texts by themselves.
 async fn upload_texts(open: OpenModel, device: ComputeDevice) -> Result<LoadedModel, ModelError> {
     let kv = Embedder::kv_dtype(&open.description.config);
-    upload(open, device, kv).await
+    upload(open, device, kv, false).await
 }
 
 /// What a model's files say that it is made for.

@@ -93,6 +93,18 @@ CHECKS["shaders are compiled while the model is on its way, once each"] = async 
     assert.equal(await page.evaluate(() => window.devices), 1);
     await page.evaluate(() => window.engine.unload());
   });
+  // A device that is lost meanwhile is had again.
+  await onOtherPage(all, keepDevices, async (page) => {
+    server.faults[MODEL] = { holdAt: 50_000_000 };
+    const loaded = load(page, MODEL, { worker: false, cache: false });
+    await server.held(MODEL);
+    await until("a device is open", () => page.evaluate(() => window.devices.length > 0));
+    await page.evaluate(() => window.devices[0].destroy());
+    server.release(MODEL);
+    const { info, message } = await loaded;
+    assert.ok(info, message);
+    await page.evaluate(() => window.engine.unload());
+  });
   // A load that is aborted gives back what it opened.
   await onOtherPage(all, keepDevices, async (page) => {
     server.faults[MODEL] = { holdAt: 50_000_000 };

@@ -155,6 +155,44 @@ CHECKS["two tabs that want one model fetch it once, and it is not deleted under 
   assert.deepEqual(server.seen.filter(({ path }) => path === MODEL).map(({ range }) => range), [null]);
 };
 
+CHECKS["a file's beginning is looked at in doubles, anew with a new file, and never kept whole"] = async ({ page }) => {
+  const looks = await page.evaluate(async () => {
+    const { Head } = await import("/package/head.js");
+    const MB = 1024 * 1024;
+    const run = async (sizes, found) => {
+      const looks = [];
+      const head = new Head(async ({ read }) => {
+        const has = (end) => {
+          try {
+            return read(end - 1, end).length === 1;
+          } catch {
+            return false;
+          }
+        };
+        let mb = 1;
+        while (has((mb + 1) * MB)) mb++;
+        looks.push(mb);
+        return mb >= found;
+      });
+      for (const size of sizes) {
+        const through = head.through({ update: () => {}, hex: () => "" });
+        for (let at = 0; at < size; at++) {
+          through.update(new Uint8Array(MB));
+          await new Promise((done) => setTimeout(done));
+        }
+      }
+      return looks;
+    };
+    return {
+      found: await run([20], 4),
+      never: await run([80], Infinity),
+      anew: await run([3, 5], Infinity),
+      small: await run([0], 1),
+    };
+  });
+  assert.deepEqual(looks, { found: [1, 2, 4], never: [1, 2, 4, 8, 16, 32], anew: [1, 2, 1, 2, 4], small: [] });
+};
+
 CHECKS["a source that gives nothing can be aborted: a server's, and a stream"] = async ({ page, server }) => {
   await forgetAll(page);
   for (const cache of [true, false]) {

@@ -1,6 +1,7 @@
 //! Twins of the rotary embedding with its cache write, and of attention over block tables.
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 use super::for_each_chunk;
 use super::linear::soft_cap;
@@ -60,6 +61,34 @@ impl KvPlace {
                 f16::from_bits((cache[share + at / 2] >> (16 * (at % 2))) as u16).to_f32()
             }
             KvDtype::Q8 => f32::from((cache[share + at / 4] >> (8 * (at % 4))) as i8),
+        }
+    }
+
+    /// The elements of the head, in units of the scale.
+    pub fn load_head(self, cache: &[u32], head: &mut [f32]) {
+        let offset = self.slot % BLOCK;
+        let (first, step) = match self.key {
+            true => (offset, BLOCK),
+            false => (offset * (self.head_dim / 4), 1),
+        };
+        let share = &cache[self.share_at()..];
+        let quads = head.as_chunks_mut::<4>().0.iter_mut();
+        let quads = quads.zip((first..).step_by(step));
+        match self.kv {
+            KvDtype::F32 => quads.for_each(|(to, at)| {
+                let words = &share[at * 4..][..4];
+                to.iter_mut()
+                    .zip(words)
+                    .for_each(|(to, w)| *to = f32::from_bits(*w));
+            }),
+            KvDtype::F16 => quads.for_each(|(to, at)| {
+                let [a, b] = [share[at * 2], share[at * 2 + 1]];
+                let bits = [a as u16, (a >> 16) as u16, b as u16, (b >> 16) as u16];
+                bits.map(f16::from_bits).convert_to_f32_slice(to);
+            }),
+            KvDtype::Q8 => quads.for_each(|(to, at)| {
+                *to = share[at].to_le_bytes().map(|byte| f32::from(byte as i8));
+            }),
         }
     }
 
@@ -221,8 +250,10 @@ pub fn attention(
             window => (position + 1).saturating_sub(window),
         };
         let slot = |p: usize| step[table + p / BLOCK] as usize * BLOCK + p % BLOCK;
-        let mut scores = vec![0.0f32; end - begin];
-        let mut head_values = vec![0.0f32; dim];
+        let seen = end - begin;
+        let mut scores = vec![0.0f32; group * seen];
+        let mut sums = vec![0.0f32; group * dim];
+        let mut stored = vec![0.0f32; dim];
         for kv_head in 0..params.kv_heads {
             let place = |key: bool, p: usize| KvPlace {
                 kv: params.kv,
@@ -232,33 +263,41 @@ pub fn attention(
                 kv_heads: params.kv_heads,
                 head_dim: dim,
             };
-            for h in kv_head * group..(kv_head + 1) * group {
-                let query = &q[token * stride + h * dim..][..dim];
-                for (score, p) in scores.iter_mut().zip(begin..) {
-                    let place = place(true, p);
-                    let mut sum = 0.0;
-                    for (d, v) in query.iter().enumerate() {
-                        sum += v * place.load(keys, d);
-                    }
-                    *score = sum * params.scale * place.scale(keys);
-                    if let Some(cap) = params.cap {
-                        *score = soft_cap(*score, cap);
+            let queries = &q[token * stride + kv_head * group * dim..][..group * dim];
+            // A key or value is taken out of the cache once for all heads that share it.
+            for (i, p) in (begin..end).enumerate() {
+                let place = place(true, p);
+                place.load_head(keys, &mut stored);
+                let scale = params.scale * place.scale(keys);
+                for (g, query) in queries.chunks_exact(dim).enumerate() {
+                    let score = scale * query.iter().zip(&stored).map(|(q, k)| q * k).sum::<f32>();
+                    scores[g * seen + i] = params.cap.map_or(score, |cap| soft_cap(score, cap));
+                }
+            }
+            let mut totals = vec![0.0f32; group];
+            for (own, total) in scores.chunks_exact_mut(seen).zip(&mut totals) {
+                let top = own.iter().copied().fold(f32::MIN, f32::max);
+                for score in own.iter_mut() {
+                    *score = (*score - top).exp();
+                    *total += *score;
+                }
+            }
+            sums.fill(0.0);
+            for (i, p) in (begin..end).enumerate() {
+                let place = place(false, p);
+                place.load_head(values, &mut stored);
+                let scale = place.scale(values);
+                for (g, sums) in sums.chunks_exact_mut(dim).enumerate() {
+                    let share = scores[g * seen + i] * scale;
+                    for (sum, value) in sums.iter_mut().zip(&stored) {
+                        *sum += share * value;
                     }
                 }
-                let top = scores.iter().copied().fold(f32::MIN, f32::max);
-                let mut total = 0.0;
-                head_values.fill(0.0);
-                for (score, p) in scores.iter().zip(begin..) {
-                    let weight = (score - top).exp();
-                    total += weight;
-                    let place = place(false, p);
-                    let share = weight * place.scale(values);
-                    for (d, sum) in head_values.iter_mut().enumerate() {
-                        *sum += share * place.load(values, d);
-                    }
-                }
-                for (to, v) in row[h * dim..][..dim].iter_mut().zip(&head_values) {
-                    *to = v / total;
+            }
+            let heads = row[kv_head * group * dim..][..group * dim].chunks_exact_mut(dim);
+            for ((to, sums), total) in heads.zip(sums.chunks_exact(dim)).zip(&totals) {
+                for (to, sum) in to.iter_mut().zip(sums) {
+                    *to = sum / total;
                 }
             }
         }

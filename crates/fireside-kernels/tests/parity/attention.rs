@@ -283,9 +283,12 @@ fn rope_and_attention_equal_their_twins() {
                     check_attention(device, *heads, &[(0, 37)], kv, switches);
                 }
             }
-            let sequences = &[(31, 5), (100, 1), (0, 3)];
-            for kv in [KvDtype::F16, KvDtype::Q8] {
-                check_attention(device, *heads, sequences, kv, plain);
+            // The second one is longer than the waves of a GPU's workgroup reach at once.
+            let some: [Sequences; 2] = [&[(31, 5), (100, 1), (0, 3)], &[(600, 1), (31, 1)]];
+            for sequences in some {
+                for kv in [KvDtype::F16, KvDtype::Q8] {
+                    check_attention(device, *heads, sequences, kv, plain);
+                }
             }
         }
     });
@@ -325,11 +328,12 @@ fn windows_and_capped_scores_equal_their_twins() {
                     cap,
                     ..Default::default()
                 };
-                let sequences = &[(70, 9), (3, 1)];
+                let some: [Sequences; 2] = [&[(70, 9), (3, 1)], &[(330, 1)]];
                 for heads in [[4, 2, 32], [2, 1, 12], [3, 3, 80]] {
-                    for kv in [KvDtype::F16, KvDtype::Q8] {
+                    for (sequences, kv) in some.iter().zip([KvDtype::F16, KvDtype::Q8]) {
                         check_attention(device, heads, sequences, kv, switches);
                     }
+                    check_attention(device, heads, some[0], KvDtype::Q8, switches);
                 }
             }
         }
