@@ -384,10 +384,8 @@ fn a_model_of_other_tokens_is_refused_and_one_of_a_longer_table_is_not() {
         set(&other_tokenizer("▁ham", 28, None)).unwrap_err(),
         r#"the model cannot draft: its token 99 is " ham", not " w99"; expected a model of the same vocabulary"#
     );
-    assert_eq!(
-        set(&other_tokenizer("▁w99", 0, Some(5))).unwrap_err(),
-        "the model cannot draft: its end of sequence is the token 5, not 2; expected a model of the same vocabulary"
-    );
+    // No text depends on what the other one would end with.
+    set(&other_tokenizer("▁w99", 0, Some(5))).unwrap();
     log.borrow_mut().length_matters = true;
     let error = set(&tokenizer()).unwrap_err();
     assert!(error.contains("depends on the length"), "{error}");
