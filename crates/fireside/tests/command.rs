@@ -1,6 +1,8 @@
 //! The `fireside` command as a user meets it: what it prints, its exit codes, and one clear line
 //! for every file and argument that cannot work.
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -8,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fireside_formats::DType;
 use fireside_formats::write::GgufWriter;
+
+use common::without_settings;
 
 /// Address space of the command while it reads a broken file, in KiB: a header that makes it
 /// allocate what it claims ends in an abort.
@@ -74,7 +78,7 @@ impl Drop for Scratch {
 
 fn command(arguments: &[&str]) -> Command {
     #[cfg(unix)]
-    let mut command = {
+    let command = {
         let mut shell = Command::new("sh");
         shell
             .arg("-c")
@@ -84,10 +88,10 @@ fn command(arguments: &[&str]) -> Command {
         shell
     };
     #[cfg(not(unix))]
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fireside"));
+    let command = Command::new(env!("CARGO_BIN_EXE_fireside"));
+    let mut command = without_settings(command);
     command
         .args(arguments)
-        .env_remove("FIRESIDE_MODEL")
         .env("FIRESIDE_DEVICE", "cpu")
         .env("HF_HUB_OFFLINE", "1");
     command
