@@ -97,8 +97,8 @@ impl<E: Executor> Drafter<E> {
     ///
     /// # Errors
     ///
-    /// The device was lost. If the model fails alone it is given up, and texts go on without it: they are right
-    /// without any draft, and a model that failed at one step would likely fail at the next.
+    /// The device was lost. However the model fails it is given up, as it would likely fail again; if it fails alone
+    /// texts go on without it, which are right without any draft.
     pub(crate) async fn draft(
         &mut self,
         wishes: &[Wish<'_>],
@@ -140,14 +140,13 @@ impl<E: Executor> Drafter<E> {
                 }
                 Ok(drafts)
             }
-            Err(lost @ ExecutorError::DeviceLost { .. }) => {
-                model.clear();
-                Err(lost)
-            }
             Err(failure) => {
                 self.model = None;
-                self.failure = Some(failure);
-                Ok(drafts)
+                self.failure = Some(failure.clone());
+                match failure {
+                    lost @ ExecutorError::DeviceLost { .. } => Err(lost),
+                    _ => Ok(drafts),
+                }
             }
         }
     }
@@ -204,8 +203,8 @@ impl<E: Executor> Engine<E> {
     /// says nothing; see [`EngineConfig::speculate`], which says how many tokens, 7 where it is 0. What is generated
     /// does not change.
     ///
-    /// If a step of it fails while the device works it is given up, and texts go on without; then
-    /// [`draft_failure`](Self::draft_failure) says why.
+    /// If a step of it fails it is given up, and [`draft_failure`](Self::draft_failure) says why. Texts go on without,
+    /// unless the device was lost with it.
     ///
     /// # Errors
     ///
@@ -235,7 +234,8 @@ impl<E: Executor> Engine<E> {
         self.drafter.model.as_ref().map(DraftModel::executor)
     }
 
-    /// Why the model that drafts was given up, if it was.
+    /// Why the model that drafts was given up, if it was. Where the device was lost in a step of it, an engine that is
+    /// built instead had better have none.
     pub fn draft_failure(&self) -> Option<&ExecutorError> {
         self.drafter.failure.as_ref()
     }

@@ -130,7 +130,7 @@ impl<E: Executor> DraftModel<E> {
             work.took += began.elapsed();
             results::check(&step, &selected, self.limits.vocab)?;
             work.steps += 1;
-            for (id, guess) in self.take(&mut guessing, &parts, &selected) {
+            for (id, guess) in self.take(&mut guessing, &parts, &selected)? {
                 drafts.entry(id).or_default().extend(guess);
             }
         }
@@ -277,15 +277,26 @@ impl<E: Executor> DraftModel<E> {
 
     /// Takes what a step gave: a guess, or none where there should be one. Who has guessed enough, or is not there
     /// yet, is done.
+    ///
+    /// # Errors
+    ///
+    /// Logits are not numbers: nor may be the keys and values in the cache, those that sequences share included.
     fn take(
         &mut self,
         guessing: &mut Vec<Wish<'_>>,
         parts: &[Part],
         selected: &[Selected],
-    ) -> Vec<(SequenceId, Option<u32>)> {
+    ) -> Result<Vec<(SequenceId, Option<u32>)>, ExecutorError> {
+        if selected
+            .iter()
+            .any(|row| results::broken(&row.selection).is_some())
+        {
+            return Err(ExecutorError::Failed {
+                message: "the draft model's logits are not numbers".into(),
+            });
+        }
         let mut selected = selected.iter();
         let mut guesses = Vec::new();
-        let mut broke = false;
         guessing.retain(|wish| {
             let part = parts.iter().find(|part| part.id == wish.id);
             let own = self.followers.get_mut(&wish.id);
@@ -296,22 +307,16 @@ impl<E: Executor> DraftModel<E> {
             let Some(row) = part.guesses.then(|| selected.next()).flatten() else {
                 return false;
             };
-            let sound = results::broken(&row.selection).is_none();
-            broke |= !sound;
-            let guess = sound
-                .then(|| wish.generation.guess(&own.guesses, row, self.limits.vocab))
-                .flatten()
+            let guess = wish
+                .generation
+                .guess(&own.guesses, row, self.limits.vocab)
                 .filter(|token| (*token as usize) < self.vocab);
             own.guesses.extend(guess);
             guesses.push((wish.id, guess));
             own.guesses.len() < wish.most
                 && guess.is_some_and(|token| !wish.generation.ends_with(token))
         });
-        if broke {
-            // Keys and values that are not numbers may be in the cache, those that sequences share included.
-            self.clear();
-        }
-        guesses
+        Ok(guesses)
     }
 
     /// Gives up the blocks of a sequence; what is in them stays cached.
@@ -323,14 +328,6 @@ impl<E: Executor> DraftModel<E> {
 
     /// Forgets what the cache holds of ended sequences.
     pub(super) fn clear_cache(&mut self) {
-        self.pool.clear();
-    }
-
-    /// Forgets all that the cache holds.
-    pub(super) fn clear(&mut self) {
-        for (_, own) in std::mem::take(&mut self.followers) {
-            self.pool.release(own.table);
-        }
         self.pool.clear();
     }
 

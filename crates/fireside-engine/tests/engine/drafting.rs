@@ -254,23 +254,34 @@ fn a_device_that_is_lost_while_drafting_ends_all_requests_as_ever() {
     };
     assert!(matches!(source, ExecutorError::DeviceLost { .. }));
     assert_eq!(requests, ids);
+    // Whoever builds the engine again knows whose step it was.
+    assert_eq!(engine.draft_failure(), Some(&source));
     let stats = engine.stats();
-    assert_eq!((stats.used_blocks, stats.draft_used_blocks), (0, 0));
+    assert_eq!((stats.used_blocks, stats.draft_total_blocks), (0, 0));
     let again = pollster::block_on(engine.generate(&[request(&[7, 8], long)])).unwrap();
     assert_eq!(again[0][0].token_ids, Model::Ngram.greedy(&[7, 8], 60));
 }
 
 #[test]
-fn guesses_that_are_not_numbers_are_no_drafts() {
+fn guesses_that_are_not_numbers_end_drafts_and_no_request() {
     let json = r#"{"max_new_tokens": 60, "ignore_eos": true, "temperature": 0}"#;
-    let (main, draft) = ((Model::Ngram, LIMITS), (Model::Ngram, LIMITS));
-    let (mut engine, _, draft_log) = engine_with_draft(main, draft, config(4));
-    let expected = Model::Ngram.greedy(&[7, 8], 60);
-    draft_log.borrow_mut().broken_after = Some(expected[20]);
-    let all = pollster::block_on(engine.generate(&[request(&[7, 8], json)])).unwrap();
-    assert_eq!(all[0][0].token_ids, expected);
-    assert!(engine.draft_executor().is_some());
-    assert!(engine.stats().accepted_tokens > 30);
+    let prompts = [[7, 8], [9, 10]];
+    let expected = prompts.map(|prompt| Model::Ngram.greedy(&prompt, 60));
+    let requests = prompts.map(|prompt| request(&prompt, json));
+    for broken in [expected[0][20], expected[1][0]] {
+        let (main, draft) = ((Model::Ngram, LIMITS), (Model::Ngram, LIMITS));
+        let (mut engine, _, draft_log) = engine_with_draft(main, draft, config(4));
+        draft_log.borrow_mut().broken_after = Some(broken);
+        let all = pollster::block_on(engine.generate(&requests)).unwrap();
+        for (own, expected) in all.iter().zip(&expected) {
+            assert_eq!(own[0].token_ids, *expected);
+        }
+        assert!(engine.draft_executor().is_none());
+        assert_eq!(
+            engine.draft_failure().unwrap().to_string(),
+            "the draft model's logits are not numbers"
+        );
+    }
 }
 
 #[test]
