@@ -27,7 +27,7 @@ pub(crate) const MOST_SPECULATING: usize = 4;
 
 /// Most tokens of a draft where there is a model for them and the settings say none: drafts are shorter where they
 /// are not that often right, and with the token before it makes eight, which a step takes well.
-const DRAFTED: usize = 7;
+pub(crate) const DRAFTED: usize = 7;
 
 /// What is tried for each sequence beyond its next token.
 pub(crate) type Drafts = BTreeMap<SequenceId, Vec<u32>>;
@@ -200,8 +200,7 @@ pub fn check_draft_tokens(own: &Tokenizer, draft: &Tokenizer) -> Result<(), Erro
 
 impl<E: Executor> Engine<E> {
     /// Gives the engine a smaller model of the same vocabulary, with its tokenizer, to draft where the text itself
-    /// says nothing; see [`EngineConfig::speculate`], which says how many tokens, 7 where it is 0. What is generated
-    /// does not change.
+    /// says nothing; see [`EngineConfig::speculate`], which says how many tokens. What is generated does not change.
     ///
     /// If a step of it fails it is given up, and [`draft_failure`](Self::draft_failure) says why. Texts go on without,
     /// unless the device was lost with it.
@@ -221,9 +220,6 @@ impl<E: Executor> Engine<E> {
         self.config.clone().within(&limits)?;
         let (steps, cache) = (self.config.step_tokens, self.config.prefix_cache);
         let model = DraftModel::new(executor, self.limits.vocab, steps, cache);
-        if self.config.speculate == 0 {
-            self.config.speculate = DRAFTED;
-        }
         self.drafter.model = Some(model);
         self.drafter.failure = None;
         Ok(())

@@ -16,7 +16,7 @@ use crate::mock::{
 
 fn config(speculate: usize) -> EngineConfig {
     EngineConfig {
-        speculate,
+        speculate: Some(speculate),
         ..EngineConfig::default()
     }
 }
@@ -373,13 +373,85 @@ fn other_tokenizer(last: &str, padding: usize, eos: Option<u32>) -> Tokenizer {
 }
 
 #[test]
-fn seven_tokens_are_drafted_where_the_settings_say_none() {
-    let (main, draft) = ((Model::Ngram, LIMITS), (Model::Ngram, LIMITS));
-    let (mut engine, log, _) = engine_with_draft(main, draft, EngineConfig::default());
+fn seven_tokens_are_drafted_while_there_is_a_model_unless_the_settings_say_how_many() {
     let json = r#"{"max_new_tokens": 100, "ignore_eos": true, "temperature": 0}"#;
-    pollster::block_on(engine.generate(&[request(&[7, 8], json)])).unwrap();
-    assert_eq!(engine.config().speculate, 7);
-    assert_eq!(log.borrow().most_rows, 8);
+    let run = |speculate, fails: bool| {
+        let config = EngineConfig {
+            speculate,
+            run_ahead: Some(true),
+            ..EngineConfig::default()
+        };
+        // What comes again would be looked up.
+        let model = Model::Script((0..300).map(|at| FIRST_WORD + at % 12).collect());
+        let (main, draft) = ((model.clone(), LIMITS), (model, LIMITS));
+        let (mut engine, log, draft_log) = engine_with_draft(main, draft, config);
+        draft_log.borrow_mut().refuse_at = fails.then_some(1);
+        pollster::block_on(engine.generate(&[request(&[7, 8], json)])).unwrap();
+        let (most, ahead) = (log.borrow().most_rows, log.borrow().ahead);
+        (engine.speculate(), most, ahead > 0)
+    };
+    assert_eq!(run(None, false), (7, 8, false));
+    assert_eq!(run(Some(3), false), (3, 4, false));
+    assert_eq!(run(Some(0), false), (0, 1, true));
+    // Without it nothing is looked up that nobody asked for, and steps run ahead.
+    assert_eq!(run(None, true), (0, 1, true));
+    assert_eq!(run(Some(3), true), (3, 4, false));
+}
+
+#[test]
+fn choices_of_one_prompt_are_caught_up_once() {
+    let json = |count: usize| {
+        format!(
+            r#"{{"max_new_tokens": 40, "ignore_eos": true, "temperature": 1, "seed": 5, "num_return_sequences": {count}}}"#
+        )
+    };
+    let run = |count: usize| {
+        let (main, draft) = ((Model::Ngram, LIMITS), (Model::Ngram, LIMITS));
+        let (mut engine, _, draft_log) = engine_with_draft(main, draft, config(4));
+        let request = request(&words(180, 0), &json(count));
+        let all = pollster::block_on(engine.generate(&[request])).unwrap();
+        assert_eq!(all[0].len(), count);
+        assert!(engine.stats().accepted_tokens > 0);
+        draft_log.borrow().tokens
+    };
+    let (one, four) = (run(1), run(4));
+    // The others run what no whole block of the first one holds, and their own tokens.
+    let own = BLOCK + (one - 180);
+    assert!(one >= 180 && four <= one + 3 * (own + 10), "{one}, {four}");
+}
+
+#[test]
+fn a_long_prompt_is_not_caught_up_for_a_few_tokens() {
+    let run = |prompt: u32, tokens: usize| {
+        let json = format!(r#"{{"max_new_tokens": {tokens}, "ignore_eos": true}}"#);
+        let (main, draft) = ((Model::Ngram, LIMITS), (Model::Ngram, LIMITS));
+        let (mut engine, _, draft_log) = engine_with_draft(main, draft, config(4));
+        pollster::block_on(engine.generate(&[request(&words(prompt, 0), &json)])).unwrap();
+        draft_log.borrow().steps
+    };
+    assert_eq!(run(200, 6), 0);
+    assert!(run(200, 20) > 0);
+    assert!(run(20, 6) > 0);
+}
+
+#[test]
+fn no_first_token_waits_for_a_draft() {
+    let json = r#"{"max_new_tokens": 40, "ignore_eos": true, "temperature": 0}"#;
+    let (main, draft) = ((Model::Ngram, LIMITS), (Model::Ngram, LIMITS));
+    let (mut engine, _, draft_log) = engine_with_draft(main, draft, config(4));
+    // One token, which is run as one of a text that goes on would be.
+    engine.submit(&request(&[7], json)).unwrap();
+    pollster::block_on(engine.step()).unwrap();
+    assert_eq!(draft_log.borrow().steps, 0);
+    pollster::block_on(engine.step()).unwrap();
+    let steps = draft_log.borrow().steps;
+    assert!(steps > 0);
+    // Nor does it wait for another's.
+    engine.submit(&request(&[8], json)).unwrap();
+    pollster::block_on(engine.step()).unwrap();
+    assert_eq!(draft_log.borrow().steps, steps);
+    pollster::block_on(engine.step()).unwrap();
+    assert!(draft_log.borrow().steps > steps);
 }
 
 #[test]
@@ -441,6 +513,7 @@ proptest! {
         draft_vocab in 50usize..=VOCAB,
         candidates in prop::option::of(0usize..6),
         prefix_cache in any::<bool>(),
+        draft_shares in any::<bool>(),
         ahead in any::<bool>(),
     ) {
         let limits = ExecutorLimits { blocks, ..LIMITS };
@@ -458,14 +531,16 @@ proptest! {
                 run_ahead: Some(ahead),
                 ..config(speculate)
             };
-            let main = (Model::Ngram, limits);
-            let (mut engine, log, draft_log) =
-                engine_with_draft(main, (draft.clone(), draft_limits), config);
-            if !drafts {
-                engine.set_speculate(0);
-            }
+            let (mut engine, log) = engine_with(Model::Ngram, limits, config);
             log.borrow_mut().candidates = candidates;
-            draft_log.borrow_mut().candidates = candidates;
+            if drafts {
+                let draft = Mock::new(draft.clone(), draft_limits);
+                draft.log.borrow_mut().candidates = candidates;
+                draft.log.borrow_mut().length_matters = !draft_shares;
+                engine.set_draft_model(draft, &tokenizer()).unwrap();
+            } else {
+                engine.set_speculate(Some(0));
+            }
             let mut ids = BTreeMap::new();
             let mut texts: BTreeMap<usize, Vec<String>> = BTreeMap::new();
             for step in 0.. {

@@ -138,16 +138,13 @@ impl From<QuantizeTo> for Quantize {
 /// What is tried beyond the next token; the text stays the same.
 #[derive(Debug, Args)]
 struct DraftArgs {
-    /// Most tokens to draft from what followed the last ones before, and to try in one step; 0 for none, or for 7 with
-    /// --draft-model. The text stays the same; one that repeats its prompt comes faster.
-    #[arg(
-        long,
-        env = "FIRESIDE_SPECULATE",
-        default_value_t = 0,
-        value_name = "N"
-    )]
-    speculate: usize,
-    /// A smaller model of the same vocabulary, named as for --model, that drafts where the text itself says nothing.
+    /// Most tokens to draft from what followed the last ones before, or with --draft-model from what that guesses, and
+    /// to try in one step; 0 for none. By default 7 with --draft-model, else 0. The text stays the same; one that
+    /// repeats its prompt comes faster.
+    #[arg(long, env = "FIRESIDE_SPECULATE", value_name = "N")]
+    speculate: Option<usize>,
+    /// A smaller model of the same vocabulary, named as for --model, that drafts where the text itself says nothing;
+    /// --quantize and --kv-cache-dtype are for it too.
     #[arg(long, env = "FIRESIDE_DRAFT_MODEL", value_name = "MODEL")]
     draft_model: Option<String>,
 }
@@ -508,7 +505,7 @@ fn open(
             .context(context)
             .draft_model(drafts.and_then(|drafts| drafts.draft_model.clone()))
             .engine(EngineConfig {
-                speculate: drafts.map_or(0, |drafts| drafts.speculate),
+                speculate: drafts.and_then(|drafts| drafts.speculate),
                 ..EngineConfig::default()
             })
             .text_generation(),
