@@ -186,12 +186,22 @@ impl<E: Executor> Drafter<E> {
 }
 
 /// Sees that a model whose tokenizer is `draft` may draft for one whose tokenizer is `own`, before either is loaded:
-/// they have the same tokens. Their tables may be filled up to different lengths.
+/// they have the same tokens, though their tables may be filled up to different lengths, and drafts can be tried with
+/// the latter: it [shares prefixes](Executor::shares_prefixes).
 ///
 /// # Errors
 ///
-/// [`Error::DraftModel`] with the first token that differs.
-pub fn check_draft_tokens(own: &Tokenizer, draft: &Tokenizer) -> Result<(), Error> {
+/// [`Error::DraftModel`] with the first token that differs, or with why no draft can be tried.
+pub fn check_draft_model(
+    own: &Tokenizer,
+    shares_prefixes: bool,
+    draft: &Tokenizer,
+) -> Result<(), Error> {
+    if !shares_prefixes {
+        return Err(Error::DraftModel {
+            reason: "what is generated depends on the length of the text, so that no draft can be tried; leave the draft model out".into(),
+        });
+    }
     let same = own.same_tokens(draft);
     same.map_err(|difference| Error::DraftModel {
         reason: format!("{difference}; expected a model of the same vocabulary"),
@@ -210,12 +220,7 @@ impl<E: Executor> Engine<E> {
     /// [`Error::DraftModel`] if its tokens are others, or if no draft can be tried with the engine's own model;
     /// [`Error::InvalidParameter`] if a limit of the executor is 0.
     pub fn set_draft_model(&mut self, executor: E, tokenizer: &Tokenizer) -> Result<(), Error> {
-        if !self.executor.shares_prefixes() {
-            return Err(Error::DraftModel {
-                reason: "what is generated depends on the length of the text, so that no draft can be tried; leave the draft model out".into(),
-            });
-        }
-        check_draft_tokens(&self.tokenizer, tokenizer)?;
+        check_draft_model(&self.tokenizer, self.executor.shares_prefixes(), tokenizer)?;
         let limits = executor.limits();
         self.config.clone().within(&limits)?;
         let (steps, cache) = (self.config.step_tokens, self.config.prefix_cache);
