@@ -36,7 +36,7 @@ pub struct Loading {
     cache: CacheSize,
     hub: Option<Options>,
     engine: EngineConfig,
-    draft_model: Option<String>,
+    pub(crate) draft_model: Option<String>,
     loras: Vec<(String, PathBuf)>,
 }
 
