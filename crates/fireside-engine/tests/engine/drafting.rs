@@ -482,18 +482,30 @@ struct Life {
     arrival: usize,
     cancelled: Option<usize>,
     sampling: &'static str,
+    more: &'static str,
 }
+
+/// What a request may want besides.
+const MORE: [&str; 5] = [
+    "",
+    r#", "num_return_sequences": 3"#,
+    r#", "stop": ["w9", "w2 w", "7 w3"]"#,
+    r#", "prompt_logprobs": 1"#,
+    r#", "stop_token_ids": [20, 21, 22, 23], "num_return_sequences": 2"#,
+];
 
 fn life() -> impl Strategy<Value = Life> {
     let sampling = prop::sample::select(SAMPLINGS.to_vec());
     let cancelled = prop::option::weighted(0.2, 1usize..60);
-    (1usize..70, 1u32..90, 0usize..40, cancelled, sampling).prop_map(
-        |(tokens, prompt, arrival, cancelled, sampling)| Life {
+    let more = prop::sample::select(MORE.to_vec());
+    (1usize..70, 1u32..90, 0usize..40, cancelled, sampling, more).prop_map(
+        |(tokens, prompt, arrival, cancelled, sampling, more)| Life {
             tokens,
             prompt,
             arrival,
             cancelled,
             sampling,
+            more,
         },
     )
 }
@@ -542,13 +554,13 @@ proptest! {
                 engine.set_speculate(Some(0));
             }
             let mut ids = BTreeMap::new();
-            let mut texts: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+            let mut texts: BTreeMap<(usize, usize), Vec<String>> = BTreeMap::new();
             for step in 0.. {
                 for (number, life) in lives.iter().enumerate() {
                     if life.arrival == step {
-                        let Life { tokens, prompt, sampling, .. } = life;
+                        let Life { tokens, prompt, sampling, more, .. } = life;
                         let json = format!(
-                            r#"{{{sampling}, "seed": {number}, "max_new_tokens": {tokens}, "min_new_tokens": {}}}"#,
+                            r#"{{{sampling}{more}, "seed": {number}, "max_new_tokens": {tokens}, "min_new_tokens": {}}}"#,
                             tokens / 3
                         );
                         let request = request(&words(*prompt, number as u32 % 3), &json);
@@ -570,7 +582,8 @@ proptest! {
                         Event::Finished(finished) => format!("{:?}", finished.reason),
                         other => format!("{other:?}"),
                     };
-                    texts.entry(ids[&event.request()]).or_default().push(seen);
+                    let own = (ids[&event.request()], event.index());
+                    texts.entry(own).or_default().push(seen);
                 }
                 let stats = engine.stats();
                 assert!(stats.draft_used_blocks <= draft_blocks);
@@ -580,16 +593,17 @@ proptest! {
             texts
         };
         let (drafted, plain) = (run(true), run(false));
-        for (number, life) in lives.iter().enumerate() {
+        let all = lives.iter().enumerate();
+        for (number, life) in all.flat_map(|(at, life)| (0..3).map(move |own| ((at, own), life))) {
             let [own, other] = [&drafted, &plain].map(|all| all.get(&number));
             if life.cancelled.is_none() {
-                prop_assert_eq!(own, other, "request {}", number);
+                prop_assert_eq!(own, other, "request {:?}", number);
                 continue;
             }
             // A request that is cancelled has come as far as it has.
             let [own, other] = [own, other].map(|all| all.map_or(&[][..], Vec::as_slice));
             let common = own.len().min(other.len());
-            prop_assert_eq!(&own[..common], &other[..common], "request {}", number);
+            prop_assert_eq!(&own[..common], &other[..common], "request {:?}", number);
         }
     }
 }
