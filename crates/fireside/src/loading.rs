@@ -72,15 +72,15 @@ impl Loading {
         self
     }
 
-    /// Element type of the KV cache of a model that generates text; f16 by default.
+    /// Element type of the KV cache of a model that generates text, and of one that drafts for it; f16 by default.
     #[must_use]
     pub fn kv_cache_dtype(mut self, kv: KvDtype) -> Self {
         self.kv = kv;
         self
     }
 
-    /// Makes float weights smaller while they are loaded; by default they stay as they are. Weights that
-    /// are quantized in the file are left alone.
+    /// Makes float weights smaller while they are loaded, those of a model that drafts too; by default they stay as
+    /// they are. Weights that are quantized in the file are left alone.
     #[must_use]
     pub fn quantize(mut self, quantize: Option<Quantize>) -> Self {
         self.quantize = quantize;

@@ -85,8 +85,8 @@ struct ModelArgs {
     /// auto, gpu, cpu, or the number of an adapter from `fireside adapters`.
     #[arg(short, long, env = "FIRESIDE_DEVICE", default_value = "auto")]
     device: DeviceChoice,
-    /// Element type of the KV cache: q8 takes about half the memory of f16, and rounds keys and values to bytes
-    /// with a scale for each position and head.
+    /// Element type of the KV cache, that of a draft model too: q8 takes about half the memory of f16, and rounds keys
+    /// and values to bytes with a scale for each position and head.
     #[arg(
         long,
         env = "FIRESIDE_KV_CACHE_DTYPE",
@@ -94,8 +94,8 @@ struct ModelArgs {
         default_value = "f16"
     )]
     kv_cache_dtype: KvCacheDtype,
-    /// Makes float weights (F32, F16, BF16) smaller while loading: 4 or 8 bits for projections, 8 for
-    /// embedding and head; what is quantized already is left as it is.
+    /// Makes float weights (F32, F16, BF16) smaller while loading, those of a draft model too: 4 or 8 bits for
+    /// projections, 8 for embedding and head; what is quantized already is left as it is.
     #[arg(long, env = "FIRESIDE_QUANTIZE", value_enum, value_name = "BITS")]
     quantize: Option<QuantizeTo>,
     /// Positions that all sequences together may take; the model's context by default, within reason.
