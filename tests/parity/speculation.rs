@@ -26,7 +26,7 @@ fn engine(
     };
     let (executor, tokenizer) = load(checkpoint);
     let config = EngineConfig {
-        speculate,
+        speculate: Some(speculate),
         ..EngineConfig::default()
     };
     let defaults = GenerationDefaults::default();

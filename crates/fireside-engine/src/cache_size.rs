@@ -87,12 +87,14 @@ impl CacheSize {
     }
 
     /// The positions for a model that drafts beside one whose cache has so many: as many, but no more than the
-    /// sequences that are drafted for at once can have, nor than 1 GiB holds.
+    /// sequences that are drafted for at once can have, nor than the memory holds. That is each cache's own: 1 GiB
+    /// where none is chosen.
     ///
     /// # Errors
     ///
-    /// None is known for a model that has a context.
+    /// The chosen memory holds not even one block.
     pub fn draft_positions(
+        &self,
         beside: usize,
         config: &DecoderConfig,
         kv: KvDtype,
@@ -100,7 +102,8 @@ impl CacheSize {
         let most = Self {
             context: usize::MAX,
             sequences: MOST_SPECULATING,
-            ..Self::default()
+            memory: self.memory,
+            positions: None,
         };
         Ok(most.positions(config, kv)?.min(beside))
     }
@@ -155,12 +158,19 @@ mod tests {
 
     #[test]
     fn a_draft_has_what_the_other_model_has_within_four_contexts_and_the_memory() {
-        let draft = |beside, context| {
-            CacheSize::draft_positions(beside, &model(context), KvDtype::F16).unwrap()
+        let draft = |memory, beside, context| {
+            let size = CacheSize {
+                memory,
+                ..CacheSize::default()
+            };
+            size.draft_positions(beside, &model(context), KvDtype::F16)
         };
-        assert_eq!(draft(8192, 1 << 20), 8192);
-        assert_eq!(draft(1 << 20, 1024), 4 * 1024);
-        assert_eq!(draft(1 << 27, 1 << 27), (1 << 30) / 8192 * BLOCK);
+        assert_eq!(draft(None, 8192, 1 << 20), Ok(8192));
+        assert_eq!(draft(None, 1 << 20, 1024), Ok(4 * 1024));
+        assert_eq!(draft(None, 1 << 27, 1 << 27), Ok((1 << 30) / 8192 * BLOCK));
+        assert_eq!(draft(Some(20 * 8192), 8192, 1 << 20), Ok(20 * BLOCK));
+        assert_eq!(draft(Some(1 << 40), 1 << 20, 1024), Ok(4 * 1024));
+        draft(Some(5), 8192, 1024).unwrap_err();
     }
 
     #[test]

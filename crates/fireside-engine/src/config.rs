@@ -21,12 +21,11 @@ pub struct EngineConfig {
     /// Candidates that the device gives where filters need them, 64 by default. A `top_k` above it
     /// needs the whole row of logits for each token.
     pub candidates: usize,
-    /// Most tokens that are drafted for a sequence, and tried in one step; 0, as by default, for none, or for 7 where
-    /// there is a model for them. They are what
-    /// followed its last ones before, or what a smaller model guesses
-    /// ([`Engine::set_draft_model`](crate::Engine::set_draft_model)). What is generated does not change; text that
-    /// repeats its prompt or itself, or that the smaller model knows too, comes in fewer steps, which cost more each.
-    pub speculate: usize,
+    /// Most tokens that are drafted for a sequence, and tried in one step; 0 for none. By default it is 7 while there
+    /// is a model for them ([`Engine::set_draft_model`](crate::Engine::set_draft_model)), else 0. They are what
+    /// followed its last ones before, or what that model guesses. What is generated does not change; text that repeats
+    /// its prompt or itself, or that the smaller model knows too, comes in fewer steps, which cost more each.
+    pub speculate: Option<usize>,
     /// Start the next step before the last one's tokens are read, where all of its sequences go on generating
     /// and the device chooses their tokens. What is generated does not change. Where a sequence ends, or another
     /// one comes, a step was run in vain, so by default it is done where the executor gains by it: on a GPU,
@@ -49,7 +48,7 @@ impl Default for EngineConfig {
             max_waiting_tokens: usize::MAX,
             prefix_cache: true,
             candidates: 64,
-            speculate: 0,
+            speculate: None,
             run_ahead: None,
             max_loras: 16,
             max_lora_rank: 256,

@@ -8,7 +8,7 @@ use web_time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::blocks::BlockPool;
 use crate::defaults::Resolved;
-use crate::draft::{Drafter, Drafts, MOST_SPECULATING, Wish};
+use crate::draft::{DRAFTED, Drafter, Drafts, MOST_SPECULATING, Wish};
 use crate::event::{EngineStats, Event, FinishReason, Finished, Token};
 use crate::generation::{Generation, Start, mix};
 use crate::loras::Loras;
@@ -260,8 +260,14 @@ impl<E: Executor> Engine<E> {
     }
 
     /// Sets how many tokens are drafted for a sequence; see [`EngineConfig::speculate`].
-    pub fn set_speculate(&mut self, tokens: usize) {
+    pub fn set_speculate(&mut self, tokens: Option<usize>) {
         self.config.speculate = tokens;
+    }
+
+    /// Most tokens that are drafted for a sequence now, as the settings say or as there is a model for them or none.
+    pub fn speculate(&self) -> usize {
+        let default = || self.draft_executor().map_or(0, |_| DRAFTED);
+        self.config.speculate.unwrap_or_else(default)
     }
 
     /// Sets whether steps run ahead; see [`EngineConfig::run_ahead`].
@@ -346,17 +352,23 @@ impl<E: Executor> Engine<E> {
     /// The device was lost.
     async fn draft(&mut self, plan: &Plan) -> Result<Drafts, ExecutorError> {
         let mut drafts = Drafts::new();
+        let speculate = self.speculate();
+        // No first token waits for a draft, be it another's.
+        let goes_on = |planned: &PlannedChunk| {
+            let generation = self.generations.get(&planned.id);
+            planned.decodes() && generation.is_some_and(|own| own.generated > 0)
+        };
         // Where keys and values depend on the length, a draft would change those before it.
-        if self.config.speculate == 0
+        if speculate == 0
             || !self.executor.shares_prefixes()
             || plan.chunks.len() > MOST_SPECULATING
-            || !plan.chunks.iter().all(PlannedChunk::decodes)
+            || !plan.chunks.iter().all(goes_on)
         {
             return Ok(drafts);
         }
         // An equal share of the step's room for each.
         let room = self.config.step_tokens.min(self.limits.step_rows) / plan.chunks.len().max(1);
-        let most = self.config.speculate.min(room.saturating_sub(1));
+        let most = speculate.min(room.saturating_sub(1));
         let wish = |planned: &PlannedChunk| {
             let tokens = self.scheduler.running_sequence(planned.id)?.tokens();
             let generation = self.generations.get(&planned.id)?;
@@ -425,7 +437,7 @@ impl<E: Executor> Engine<E> {
     /// What likely follows a plan's step: the next token of each sequence, where all of them do nothing but
     /// generate, and go on. Their tables have its position then.
     fn build_next(&mut self, plan: &Plan) -> Option<Step> {
-        let drafts = self.config.speculate > 0 && plan.chunks.len() <= MOST_SPECULATING;
+        let drafts = self.speculate() > 0 && plan.chunks.len() <= MOST_SPECULATING;
         // A draft may come instead; and where keys and values depend on the length, a step in vain would change
         // those before it.
         if !self.runs_ahead() || drafts || !self.executor.shares_prefixes() {

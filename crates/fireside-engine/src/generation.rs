@@ -230,8 +230,13 @@ impl Generation {
             return 0;
         }
         let rows = DRAFT_ADJUSTMENTS / self.penalties.len().max(1);
-        let left = self.ends.most.saturating_sub(self.generated + 1);
+        let left = self.left().saturating_sub(1);
         most.min(left).min(rows.saturating_sub(1))
+    }
+
+    /// How many tokens may still come.
+    pub(crate) fn left(&self) -> usize {
+        self.ends.most.saturating_sub(self.generated)
     }
 
     /// How many positions of the prompt are to be scored.

@@ -99,7 +99,7 @@ mod sequence;
 pub use cache_size::CacheSize;
 pub use config::EngineConfig;
 pub use defaults::{DEFAULT_MAX_NEW_TOKENS, DEFAULT_TOP_K, GenerationDefaults};
-pub use draft::check_draft_tokens;
+pub use draft::check_draft_model;
 pub use embed::{EmbedEngine, EmbedLimits, EmbedParams, EmbedTexts, EmbedTokens, Embedder, Pooled};
 pub use engine::Engine;
 pub use error::{Error, ExecutorError};

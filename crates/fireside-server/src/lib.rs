@@ -7,7 +7,7 @@
 //!
 //! ```no_run
 //! # async fn run<E: fireside_engine::Executor + 'static>(
-//! #     load: impl FnMut() -> Result<fireside_server::Loaded<E>, String> + Send + 'static,
+//! #     load: impl FnMut(bool) -> Result<fireside_server::Loaded<E>, String> + Send + 'static,
 //! # ) -> std::io::Result<()> {
 //! use fireside_server::{Options, Server};
 //! use tokio::net::TcpListener;
@@ -69,7 +69,8 @@ pub struct Server {
 
 impl Server {
     /// Starts the thread that loads the model and then runs the engine. `load` runs on that thread,
-    /// and again after the device was lost; its error is one line for people.
+    /// and again after the device was lost; its error is one line for people. It is told whether the
+    /// engine may have a model that drafts: not any more once one failed, with or without the device.
     ///
     /// # Errors
     ///
@@ -77,7 +78,7 @@ impl Server {
     /// smaller than one.
     pub fn start<E: Executor + 'static>(
         options: Options,
-        load: impl FnMut() -> Result<Loaded<E>, String> + Send + 'static,
+        load: impl FnMut(bool) -> Result<Loaded<E>, String> + Send + 'static,
     ) -> io::Result<Self> {
         Self::over(options, |most, shared| {
             // One place more, for changes of LoRA adapters.

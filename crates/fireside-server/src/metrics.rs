@@ -46,6 +46,7 @@ pub(crate) struct Metrics {
     vllm: Vllm,
     slow_readers: IntCounterVec,
     body_bytes: IntGauge,
+    draft_steps: IntCounter,
 }
 
 #[derive(Debug)]
@@ -410,9 +411,14 @@ impl Metrics {
         )?;
         let body_bytes =
             plain.gauge("fireside_body_bytes", "Bytes of bodies that are being read")?;
+        let draft_steps = plain.counter(
+            "fireside_draft_steps_total",
+            "Steps of the model that drafts",
+        )?;
         Ok(Self {
             slow_readers,
             body_bytes,
+            draft_steps,
             tgi: Tgi::new(&registry)?,
             vllm: Vllm::new(&registry, model)?,
             registry,
@@ -583,6 +589,8 @@ impl Metrics {
         self.vllm.drafted.inc_by(drafted);
         let accepted = after.accepted_tokens.saturating_sub(before.accepted_tokens);
         self.vllm.accepted.inc_by(accepted);
+        let draft_steps = after.draft_steps.saturating_sub(before.draft_steps);
+        self.draft_steps.inc_by(draft_steps);
     }
 
     /// What waits, runs and is held now.

@@ -5,6 +5,7 @@
 //! A reader that is gone (its end of the channel is dropped) is found before the next step, and its
 //! blocks are free in it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -12,7 +13,7 @@ use std::time::Instant;
 
 use fireside_engine::{EmbedTexts, RankTexts, Request, RequestId};
 use fireside_engine::{Engine, EngineStats, Error as EngineError, Event, Executor, ExecutorError};
-use fireside_model::BLOCK;
+use fireside_model::{BLOCK, KvDtype};
 use fireside_openai::{ApiError, ErrorKind};
 use fireside_tokenizer::{ChatTemplate, Tokenizer};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
@@ -40,6 +41,10 @@ pub struct Loaded<E> {
     pub template: Option<ChatTemplate>,
     /// What the device is, for `/info`.
     pub device: String,
+    /// The name of the model that drafts, if the engine has one, for `/info`.
+    pub draft_model: Option<String>,
+    /// How the KV cache is stored, for `/info`.
+    pub kv_cache_dtype: KvDtype,
     /// Reads LoRA adapters that clients ask for; without it they cannot.
     pub lora_reader: Option<LoraReader>,
 }
@@ -58,6 +63,9 @@ pub(crate) struct Facts {
     pub(crate) max_waiting: usize,
     pub(crate) max_waiting_tokens: usize,
     pub(crate) step_tokens: usize,
+    pub(crate) speculate: usize,
+    pub(crate) draft_model: Option<String>,
+    pub(crate) kv_cache_dtype: KvDtype,
     pub(crate) lora_reader: Option<LoraReader>,
     pub(crate) max_loras: usize,
 }
@@ -140,10 +148,12 @@ pub(crate) struct Shared {
 
 /// Loads, serves and, after a loss of the device, loads again, until no handler is left.
 pub(crate) fn run<E: Executor>(
-    load: impl FnMut() -> Result<Loaded<E>, String>,
+    mut load: impl FnMut(bool) -> Result<Loaded<E>, String>,
     jobs: mpsc::Receiver<Task>,
     shared: &Shared,
 ) {
+    let drafts = Cell::new(true);
+    let load = || load(drafts.get());
     let begin = |mut loaded: Loaded<E>| {
         bound_queue(&mut loaded.engine);
         loras::restore(&mut loaded.engine, shared);
@@ -154,6 +164,7 @@ pub(crate) fn run<E: Executor>(
             open: BTreeMap::new(),
             owners: BTreeMap::new(),
             next: 0,
+            drafts: &drafts,
             shared,
         }
     };
@@ -263,6 +274,9 @@ fn publish<E: Executor>(loaded: &Loaded<E>, shared: &Shared) {
         max_waiting: engine.config().max_waiting,
         max_waiting_tokens: engine.config().max_waiting_tokens,
         step_tokens: engine.config().step_tokens,
+        speculate: engine.speculate(),
+        draft_model: loaded.draft_model.clone(),
+        kv_cache_dtype: loaded.kv_cache_dtype,
         lora_reader: loaded.lora_reader.clone(),
         max_loras: engine.config().max_loras,
     };
@@ -294,6 +308,8 @@ struct Worker<'a, E> {
     /// Which job, and which of its choices come first, an engine's request belongs to.
     owners: BTreeMap<RequestId, (u64, usize)>,
     next: u64,
+    /// Whether an engine that is built again may have a model that drafts.
+    drafts: &'a Cell<bool>,
     shared: &'a Shared,
 }
 
@@ -417,6 +433,11 @@ impl<E: Executor> Worker<'_, E> {
         self.shared.metrics.step_begins(before.waiting > 0);
         let result = catch_unwind(AssertUnwindSafe(|| pollster::block_on(engine.step())));
         self.shared.status.step_ends();
+        if drafting && let Some(error) = self.engine.draft_failure() {
+            tracing::warn!(%error, "the draft model failed and is not used any more");
+            self.drafts.set(false);
+            self.forget_draft_model();
+        }
         let events = match result {
             Ok(Ok(events)) => events,
             Ok(Err(error)) => {
@@ -433,9 +454,6 @@ impl<E: Executor> Worker<'_, E> {
                 return Err(reason.into());
             }
         };
-        if drafting && let Some(error) = self.engine.draft_failure() {
-            tracing::warn!(%error, "the draft model failed and is not used any more");
-        }
         let (took, after) = (began.elapsed(), self.engine.stats());
         let ended = events.iter().filter(|event| event.is_end()).count();
         let pace = self.shared.pace.lock();
@@ -446,6 +464,16 @@ impl<E: Executor> Worker<'_, E> {
         let metrics = &self.shared.metrics;
         metrics.stepped(took, came.elapsed(), &before, &after);
         Ok(())
+    }
+
+    /// Has `/info` tell that there is no model that drafts any more.
+    fn forget_draft_model(&self) {
+        let mut place = self.shared.facts.write();
+        if let Ok(Some(facts)) = place.as_deref_mut() {
+            let facts = Arc::make_mut(facts);
+            facts.draft_model = None;
+            facts.speculate = self.engine.speculate();
+        }
     }
 
     /// Tells every job that it is over, and why.

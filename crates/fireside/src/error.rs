@@ -42,6 +42,16 @@ pub enum Error {
         /// Why, and what would be right.
         reason: String,
     },
+    /// The model that is to draft could not be loaded.
+    #[error(
+        "the draft model {draft} cannot be loaded: {error}; choose another one or leave it out"
+    )]
+    DraftLoading {
+        /// The model, as it was named.
+        draft: String,
+        /// What happened; the message has all of it.
+        error: Box<Error>,
+    },
     /// The model's files could not be found or fetched.
     #[error(transparent)]
     Hub(#[from] fireside_hub::Error),

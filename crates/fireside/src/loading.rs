@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use fireside_engine::{
     CacheSize, Embedder, Engine, EngineConfig, Error as EngineError, GenerationDefaults,
-    ModelExecutor, Ranker, check_draft_tokens,
+    ModelExecutor, Ranker, check_draft_model,
 };
 use fireside_hub::{Options, resolve};
 use fireside_model::device::{ComputeDevice, DeviceChoice};
 use fireside_model::path::OpenModel;
 use fireside_model::{Embedding, KvDtype, LoadedModel, ModelError, Quantize};
+use fireside_tokenizer::Tokenizer;
 
 use crate::{Error, FeatureExtraction, Pipeline, Reranking, Task, TextGeneration};
 
@@ -35,7 +36,7 @@ pub struct Loading {
     cache: CacheSize,
     hub: Option<Options>,
     engine: EngineConfig,
-    draft_model: Option<String>,
+    pub(crate) draft_model: Option<String>,
     loras: Vec<(String, PathBuf)>,
 }
 
@@ -71,15 +72,15 @@ impl Loading {
         self
     }
 
-    /// Element type of the KV cache of a model that generates text; f16 by default.
+    /// Element type of the KV cache of a model that generates text, and of one that drafts for it; f16 by default.
     #[must_use]
     pub fn kv_cache_dtype(mut self, kv: KvDtype) -> Self {
         self.kv = kv;
         self
     }
 
-    /// Makes float weights smaller while they are loaded; by default they stay as they are. Weights that
-    /// are quantized in the file are left alone.
+    /// Makes float weights smaller while they are loaded, those of a model that drafts too; by default they stay as
+    /// they are. Weights that are quantized in the file are left alone.
     #[must_use]
     pub fn quantize(mut self, quantize: Option<Quantize>) -> Self {
         self.quantize = quantize;
@@ -200,12 +201,10 @@ impl Loading {
         let config = self.engine.clone();
         let mut engine = Engine::new(executor, text.tokenizer, defaults, config)?;
         if let Some((name, draft)) = draft {
-            let config = &draft.description.config;
-            let positions = CacheSize::draft_positions(positions, config, self.kv)?;
-            let loaded = upload(draft, device, self.kv, true).await?;
-            let executor = ModelExecutor::new(loaded.model, positions, self.kv)?;
-            let set = engine.set_draft_model(executor, &loaded.text.tokenizer);
-            set.map_err(|error| self.no_draft(&name, error))?;
+            let loaded = self.upload_draft(draft, positions, device).await;
+            let (executor, tokenizer) = loaded.map_err(|error| self.no_draft(&name, error))?;
+            let set = engine.set_draft_model(executor, &tokenizer);
+            set.map_err(|error| self.no_draft(&name, error.into()))?;
         }
         let mut pipeline = TextGeneration::new(engine, text.template);
         pipeline.load_adapters(&self.loras)?;
@@ -247,7 +246,7 @@ impl Loading {
         Ok(Reranking::new(ranker))
     }
 
-    /// Opens the files of the model that drafts, and sees that it has the other one's tokens.
+    /// Opens the files of the model that drafts, and sees that it can draft for the other one.
     fn open_draft(&self, open: &OpenModel) -> Result<Option<(String, OpenModel)>, Error> {
         let Some(name) = self.draft_model.clone() else {
             return Ok(None);
@@ -257,22 +256,46 @@ impl Loading {
             context: None,
             ..self.clone()
         };
-        let draft = loading.open()?;
-        loading.is_for(&draft, &[Task::TextGeneration])?;
-        let tokenizer = &open.description.text.tokenizer;
-        let fits = check_draft_tokens(tokenizer, &draft.description.text.tokenizer);
-        fits.map_err(|error| self.no_draft(&name, error))?;
+        let opened = || {
+            let draft = loading.open()?;
+            loading.is_for(&draft, &[Task::TextGeneration])?;
+            let own = &open.description;
+            let tokenizer = &draft.description.text.tokenizer;
+            let shares_prefixes = !own.config.depends_on_length();
+            check_draft_model(&own.text.tokenizer, shares_prefixes, tokenizer)?;
+            Ok(draft)
+        };
+        let draft = opened().map_err(|error| self.no_draft(&name, error))?;
         Ok(Some((name, draft)))
     }
 
-    fn no_draft(&self, draft: &str, error: EngineError) -> Error {
+    /// Uploads the model that drafts, for one whose KV cache has so many positions.
+    async fn upload_draft(
+        &self,
+        open: OpenModel,
+        beside: usize,
+        device: ComputeDevice,
+    ) -> Result<(ModelExecutor, Tokenizer), Error> {
+        let config = &open.description.config;
+        let positions = self.cache.draft_positions(beside, config, self.kv)?;
+        let loaded = upload(open, device, self.kv, true).await?;
+        let executor = ModelExecutor::new(loaded.model, positions, self.kv)?;
+        Ok((executor, loaded.text.tokenizer))
+    }
+
+    /// An error of the model that drafts, with its name.
+    fn no_draft(&self, draft: &str, error: Error) -> Error {
+        let draft = draft.to_owned();
         match error {
-            EngineError::DraftModel { reason } => Error::DraftModel {
-                draft: draft.to_owned(),
+            Error::Engine(EngineError::DraftModel { reason }) => Error::DraftModel {
+                draft,
                 model: self.model.clone(),
                 reason,
             },
-            other => other.into(),
+            error => Error::DraftLoading {
+                draft,
+                error: Box::new(error),
+            },
         }
     }
 

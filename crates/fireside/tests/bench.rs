@@ -1,19 +1,21 @@
 //! `fireside bench` as programs meet it: one report, and measurements on request.
 
+mod common;
+
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
+
+use common::fireside;
 
 /// A tiny random llama; its context is 8192.
 const TINY: &str = "../../tests/fixtures/tiny-gguf/whole.gguf";
 
 fn bench(arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_fireside"))
+    let mut child = fireside()
         .args(["bench", "--model", TINY, "--device", "cpu"])
         .args(arguments)
-        .env_remove("FIRESIDE_QUANTIZE")
-        .env_remove("FIRESIDE_KV_CACHE_DTYPE")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -146,7 +148,7 @@ fn the_report_says_how_the_cache_is_stored_and_what_it_takes() {
 #[test]
 fn kernels_are_reported_by_shape_and_what_does_not_fit_is_told() {
     let run = |arguments: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_fireside"))
+        fireside()
             .args(["bench", "kernels", "-m", TINY, "-d", "cpu", "-r", "1"])
             .args(arguments)
             .output()

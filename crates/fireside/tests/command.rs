@@ -1,6 +1,8 @@
 //! The `fireside` command as a user meets it: what it prints, its exit codes, and one clear line
 //! for every file and argument that cannot work.
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -8,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fireside_formats::DType;
 use fireside_formats::write::GgufWriter;
+
+use common::without_settings;
 
 /// Address space of the command while it reads a broken file, in KiB: a header that makes it
 /// allocate what it claims ends in an abort.
@@ -74,7 +78,7 @@ impl Drop for Scratch {
 
 fn command(arguments: &[&str]) -> Command {
     #[cfg(unix)]
-    let mut command = {
+    let command = {
         let mut shell = Command::new("sh");
         shell
             .arg("-c")
@@ -84,10 +88,10 @@ fn command(arguments: &[&str]) -> Command {
         shell
     };
     #[cfg(not(unix))]
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fireside"));
+    let command = Command::new(env!("CARGO_BIN_EXE_fireside"));
+    let mut command = without_settings(command);
     command
         .args(arguments)
-        .env_remove("FIRESIDE_MODEL")
         .env("FIRESIDE_DEVICE", "cpu")
         .env("HF_HUB_OFFLINE", "1");
     command
@@ -407,6 +411,9 @@ fn a_model_that_drafts_changes_no_token_and_one_that_cannot_is_refused_by_name()
     assert_eq!(ids(with(&tiny())), expected);
     let other = Path::new("../../tests/fixtures/tiny-llama/biases");
     assert_eq!(ids(with(other)), expected);
+    let mut none = with(other);
+    none.args(["--speculate", "0"]);
+    assert_eq!(ids(none), expected);
 
     let swapped = Scratch::checkpoint();
     swapped.edit("tokenizer.json", r#""0":7,"1":8"#, r#""1":7,"0":8"#);
@@ -415,9 +422,24 @@ fn a_model_that_drafts_changes_no_token_and_one_that_cannot_is_refused_by_name()
         r#"{name} cannot draft for {model}: its token 7 is "1", not "0"; expected a model of the same vocabulary"#
     );
     fails(with(&swapped.0), &expected);
+    let length = "../../tests/fixtures/tiny-llama/rope-dynamic";
     fails(
-        with(Path::new("/nowhere/at/all.gguf")),
-        "/nowhere/at/all.gguf",
+        command(&[
+            "generate",
+            "hello",
+            "--model",
+            length,
+            "--draft-model",
+            model,
+        ]),
+        "cannot draft for ../../tests/fixtures/tiny-llama/rope-dynamic: what is generated depends on the length of the text",
+    );
+    let nowhere = "error: the draft model /nowhere/at/all.gguf cannot be loaded: ";
+    fails(with(Path::new("/nowhere/at/all.gguf")), nowhere);
+    let embedder = Path::new("../../tests/fixtures/embeddings/bert-mean");
+    fails(
+        with(embedder),
+        "bert-mean makes embeddings; the task text-generation needs a model that makes text; choose another one or leave it out",
     );
 }
 

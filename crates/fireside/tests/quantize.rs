@@ -1,21 +1,23 @@
 //! `fireside quantize`, `--quantize` and `fireside perplexity` as a user meets them.
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fireside_formats::write::{GgufWriter, MetaValue};
 use fireside_formats::{DType, Mapping, TensorSource, WeightFile};
 
+use common::fireside;
+
 /// A tiny llama with widths that are blocks; its matrices are Q8_0.
 const TINY: &str = "../../tests/fixtures/tiny-gguf/whole.gguf";
 
 fn run(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_fireside"))
+    fireside()
         .args(arguments)
-        .env_remove("FIRESIDE_MODEL")
-        .env_remove("FIRESIDE_QUANTIZE")
         .env("FIRESIDE_DEVICE", "cpu")
         .env("HF_HUB_OFFLINE", "1")
         .output()

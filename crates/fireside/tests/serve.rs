@@ -1,10 +1,14 @@
 //! `fireside serve` as its owner meets it: what it prints, where its traces go, how it ends.
 #![cfg(unix)]
 
+mod common;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
+
+use common::fireside;
 
 /// A server over a tiny random checkpoint on the CPU.
 struct Server {
@@ -14,7 +18,7 @@ struct Server {
 
 impl Server {
     fn start(arguments: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_fireside"))
+        let mut process = fireside()
             .args(["serve", "--device", "cpu", "--port", "0", "--context", "64"])
             // Tests run in the folder of their package.
             .args(["--model", "../../tests/fixtures/tiny-llama/gqa-3-float16"])
@@ -195,7 +199,7 @@ fn settings_of_no_use_end_it_with_a_line() {
         (vec!["--max-batch-size", "0"], "--max-batch-size"),
         (vec!["--payload-limit", "0"], "from 1 up"),
     ] {
-        let output = Command::new(env!("CARGO_BIN_EXE_fireside"))
+        let output = fireside()
             .args(["serve", "--port", "0"])
             .args(["--model", "../../tests/fixtures/tiny-llama/gqa-3-float16"])
             .args(&arguments)

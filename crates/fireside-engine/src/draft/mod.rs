@@ -27,7 +27,7 @@ pub(crate) const MOST_SPECULATING: usize = 4;
 
 /// Most tokens of a draft where there is a model for them and the settings say none: drafts are shorter where they
 /// are not that often right, and with the token before it makes eight, which a step takes well.
-const DRAFTED: usize = 7;
+pub(crate) const DRAFTED: usize = 7;
 
 /// What is tried for each sequence beyond its next token.
 pub(crate) type Drafts = BTreeMap<SequenceId, Vec<u32>>;
@@ -97,8 +97,8 @@ impl<E: Executor> Drafter<E> {
     ///
     /// # Errors
     ///
-    /// The device was lost. If the model fails alone it is given up, and texts go on without it: they are right
-    /// without any draft, and a model that failed at one step would likely fail at the next.
+    /// The device was lost. However the model fails it is given up, as it would likely fail again; if it fails alone
+    /// texts go on without it, which are right without any draft.
     pub(crate) async fn draft(
         &mut self,
         wishes: &[Wish<'_>],
@@ -140,14 +140,13 @@ impl<E: Executor> Drafter<E> {
                 }
                 Ok(drafts)
             }
-            Err(lost @ ExecutorError::DeviceLost { .. }) => {
-                model.clear();
-                Err(lost)
-            }
             Err(failure) => {
                 self.model = None;
-                self.failure = Some(failure);
-                Ok(drafts)
+                self.failure = Some(failure.clone());
+                match failure {
+                    lost @ ExecutorError::DeviceLost { .. } => Err(lost),
+                    _ => Ok(drafts),
+                }
             }
         }
     }
@@ -187,12 +186,22 @@ impl<E: Executor> Drafter<E> {
 }
 
 /// Sees that a model whose tokenizer is `draft` may draft for one whose tokenizer is `own`, before either is loaded:
-/// they have the same tokens. Their tables may be filled up to different lengths.
+/// they have the same tokens, though their tables may be filled up to different lengths, and drafts can be tried with
+/// the latter: it [shares prefixes](Executor::shares_prefixes).
 ///
 /// # Errors
 ///
-/// [`Error::DraftModel`] with the first token that differs.
-pub fn check_draft_tokens(own: &Tokenizer, draft: &Tokenizer) -> Result<(), Error> {
+/// [`Error::DraftModel`] with the first token that differs, or with why no draft can be tried.
+pub fn check_draft_model(
+    own: &Tokenizer,
+    shares_prefixes: bool,
+    draft: &Tokenizer,
+) -> Result<(), Error> {
+    if !shares_prefixes {
+        return Err(Error::DraftModel {
+            reason: "what is generated depends on the length of the text, so that no draft can be tried; leave the draft model out".into(),
+        });
+    }
     let same = own.same_tokens(draft);
     same.map_err(|difference| Error::DraftModel {
         reason: format!("{difference}; expected a model of the same vocabulary"),
@@ -201,30 +210,21 @@ pub fn check_draft_tokens(own: &Tokenizer, draft: &Tokenizer) -> Result<(), Erro
 
 impl<E: Executor> Engine<E> {
     /// Gives the engine a smaller model of the same vocabulary, with its tokenizer, to draft where the text itself
-    /// says nothing; see [`EngineConfig::speculate`], which says how many tokens, 7 where it is 0. What is generated
-    /// does not change.
+    /// says nothing; see [`EngineConfig::speculate`], which says how many tokens. What is generated does not change.
     ///
-    /// If a step of it fails while the device works it is given up, and texts go on without; then
-    /// [`draft_failure`](Self::draft_failure) says why.
+    /// If a step of it fails it is given up, and [`draft_failure`](Self::draft_failure) says why. Texts go on without,
+    /// unless the device was lost with it.
     ///
     /// # Errors
     ///
     /// [`Error::DraftModel`] if its tokens are others, or if no draft can be tried with the engine's own model;
     /// [`Error::InvalidParameter`] if a limit of the executor is 0.
     pub fn set_draft_model(&mut self, executor: E, tokenizer: &Tokenizer) -> Result<(), Error> {
-        if !self.executor.shares_prefixes() {
-            return Err(Error::DraftModel {
-                reason: "what is generated depends on the length of the text, so that no draft can be tried; leave the draft model out".into(),
-            });
-        }
-        check_draft_tokens(&self.tokenizer, tokenizer)?;
+        check_draft_model(&self.tokenizer, self.executor.shares_prefixes(), tokenizer)?;
         let limits = executor.limits();
         self.config.clone().within(&limits)?;
         let (steps, cache) = (self.config.step_tokens, self.config.prefix_cache);
         let model = DraftModel::new(executor, self.limits.vocab, steps, cache);
-        if self.config.speculate == 0 {
-            self.config.speculate = DRAFTED;
-        }
         self.drafter.model = Some(model);
         self.drafter.failure = None;
         Ok(())
@@ -235,7 +235,8 @@ impl<E: Executor> Engine<E> {
         self.drafter.model.as_ref().map(DraftModel::executor)
     }
 
-    /// Why the model that drafts was given up, if it was.
+    /// Why the model that drafts was given up, if it was. Where the device was lost in a step of it, an engine that is
+    /// built instead had better have none.
     pub fn draft_failure(&self) -> Option<&ExecutorError> {
         self.drafter.failure.as_ref()
     }

@@ -7,10 +7,12 @@
 //! Its cache follows late: what it has not seen of a sequence (the prompt, tokens that were chosen without it, the
 //! one that was chosen instead of a guess) comes in its next step, before the first guess, with as many tokens of a
 //! step as any prompt may have; positions of guesses that were wrong are written again. So a prompt's first token
-//! does not wait for it, and sequences that it never drafts for cost nothing.
+//! does not wait for it, and sequences that it never drafts for cost nothing. Nor does a long prompt come for a few
+//! tokens, and of those with much to come one comes at a time: the others may begin alike.
 
 use std::collections::BTreeMap;
 
+use fireside_model::BLOCK;
 use fireside_model::step::{Chunk, RowSelection, Selected, Step};
 use web_time::{Duration, Instant};
 
@@ -19,6 +21,10 @@ use crate::blocks::{BlockPool, BlockTable, Prefix};
 use crate::results;
 use crate::sequence::SequenceId;
 use crate::{Executor, ExecutorError, ExecutorLimits};
+
+/// Most tokens that are caught up of a sequence for each one that may still come of it: reading them takes about as
+/// long as a few steps, which the guesses have to save.
+const WORTH: usize = 32;
 
 /// A model that drafts, and the blocks of its cache.
 #[derive(Debug)]
@@ -112,12 +118,7 @@ impl<E: Executor> DraftModel<E> {
                 own.round = self.round;
             }
         }
-        let wishes = wishes.iter().filter(|wish| wish.most > 0);
-        let mut guessing: Vec<Wish<'_>> = wishes.filter_map(|wish| self.admit(wish)).collect();
-        // Who has the least to catch up comes first, so that a long prompt stops nobody's drafts.
-        guessing.sort_by_key(|wish| wish.tokens.len() - self.held(wish.id));
-        let rows = self.limits.step_rows.min(self.limits.step_sequences);
-        guessing.truncate(rows.min(MOST_SPECULATING));
+        let mut guessing = self.admit_all(wishes);
         let admitted = guessing.clone();
         let mut drafts = Drafts::new();
         while !guessing.is_empty() {
@@ -130,7 +131,7 @@ impl<E: Executor> DraftModel<E> {
             work.took += began.elapsed();
             results::check(&step, &selected, self.limits.vocab)?;
             work.steps += 1;
-            for (id, guess) in self.take(&mut guessing, &parts, &selected) {
+            for (id, guess) in self.take(&mut guessing, &parts, &selected)? {
                 drafts.entry(id).or_default().extend(guess);
             }
         }
@@ -143,12 +144,47 @@ impl<E: Executor> DraftModel<E> {
         Ok(drafts)
     }
 
+    /// The wishes that can be met. Who has the least to catch up comes first, so that a long prompt stops nobody's
+    /// drafts; of those that are far behind there is but one, as the next may find in the cache what it leaves there.
+    fn admit_all<'a>(&mut self, wishes: &[Wish<'a>]) -> Vec<Wish<'a>> {
+        let wishes = wishes.iter().filter(|wish| wish.most > 0);
+        let mut wishes: Vec<_> = wishes.map(|wish| (self.unseen(wish), wish)).collect();
+        wishes.sort_by_key(|(unseen, _)| *unseen);
+        let rows = self.limits.step_rows.min(self.limits.step_sequences);
+        let mut admitted = Vec::new();
+        let mut catching_up = false;
+        for (unseen, wish) in wishes {
+            let behind = unseen > BLOCK;
+            if admitted.len() == rows.min(MOST_SPECULATING) || (behind && catching_up) {
+                break;
+            }
+            if unseen > WORTH.saturating_mul(wish.generation.left()) {
+                self.leave(wish.id);
+                continue;
+            }
+            let own = self.admit(wish);
+            catching_up |= behind && own.is_some();
+            admitted.extend(own);
+        }
+        admitted
+    }
+
+    /// How many tokens of a sequence the cache does not hold; one that begins finds there what others left.
+    fn unseen(&mut self, wish: &Wish<'_>) -> usize {
+        let Wish { id, tokens, .. } = *wish;
+        let held = match self.followers.get_mut(&id) {
+            Some(own) => {
+                own.follow(tokens);
+                own.held
+            }
+            None => self.pool.cached(Prefix::default(), front(tokens)),
+        };
+        tokens.len() - held
+    }
+
     /// Sees what of a wish can be met, and gives its sequence the blocks for it.
     fn admit<'a>(&mut self, wish: &Wish<'a>) -> Option<Wish<'a>> {
         let Wish { id, tokens, .. } = *wish;
-        if let Some(own) = self.followers.get_mut(&id) {
-            own.follow(tokens);
-        }
         // The last guess is not run, so it needs no position.
         let room = (self.limits.context + 1).saturating_sub(tokens.len());
         let most = wish.most.min(room);
@@ -181,9 +217,9 @@ impl<E: Executor> DraftModel<E> {
 
     /// Begins to follow a sequence, with what the cache holds of its front.
     fn open(&mut self, id: SequenceId, tokens: &[u32], positions: usize) -> bool {
-        let front = &tokens[..tokens.len().saturating_sub(1)];
         // The model has no LoRA adapters, so all sequences have one root.
-        let table = self.pool.open(Prefix::default(), front, positions, 0);
+        let root = Prefix::default();
+        let table = self.pool.open(root, front(tokens), positions, 0);
         let Some(table) = table else {
             return false;
         };
@@ -277,15 +313,26 @@ impl<E: Executor> DraftModel<E> {
 
     /// Takes what a step gave: a guess, or none where there should be one. Who has guessed enough, or is not there
     /// yet, is done.
+    ///
+    /// # Errors
+    ///
+    /// Logits are not numbers: nor may be the keys and values in the cache, those that sequences share included.
     fn take(
         &mut self,
         guessing: &mut Vec<Wish<'_>>,
         parts: &[Part],
         selected: &[Selected],
-    ) -> Vec<(SequenceId, Option<u32>)> {
+    ) -> Result<Vec<(SequenceId, Option<u32>)>, ExecutorError> {
+        if selected
+            .iter()
+            .any(|row| results::broken(&row.selection).is_some())
+        {
+            return Err(ExecutorError::Failed {
+                message: "the draft model's logits are not numbers".into(),
+            });
+        }
         let mut selected = selected.iter();
         let mut guesses = Vec::new();
-        let mut broke = false;
         guessing.retain(|wish| {
             let part = parts.iter().find(|part| part.id == wish.id);
             let own = self.followers.get_mut(&wish.id);
@@ -296,22 +343,16 @@ impl<E: Executor> DraftModel<E> {
             let Some(row) = part.guesses.then(|| selected.next()).flatten() else {
                 return false;
             };
-            let sound = results::broken(&row.selection).is_none();
-            broke |= !sound;
-            let guess = sound
-                .then(|| wish.generation.guess(&own.guesses, row, self.limits.vocab))
-                .flatten()
+            let guess = wish
+                .generation
+                .guess(&own.guesses, row, self.limits.vocab)
                 .filter(|token| (*token as usize) < self.vocab);
             own.guesses.extend(guess);
             guesses.push((wish.id, guess));
             own.guesses.len() < wish.most
                 && guess.is_some_and(|token| !wish.generation.ends_with(token))
         });
-        if broke {
-            // Keys and values that are not numbers may be in the cache, those that sequences share included.
-            self.clear();
-        }
-        guesses
+        Ok(guesses)
     }
 
     /// Gives up the blocks of a sequence; what is in them stays cached.
@@ -326,17 +367,14 @@ impl<E: Executor> DraftModel<E> {
         self.pool.clear();
     }
 
-    /// Forgets all that the cache holds.
-    pub(super) fn clear(&mut self) {
-        for (_, own) in std::mem::take(&mut self.followers) {
-            self.pool.release(own.table);
-        }
-        self.pool.clear();
-    }
-
     /// The blocks of its cache: those that sequences hold, and all.
     pub(super) fn blocks(&self) -> (usize, usize) {
         let total = self.pool.total();
         (total - self.pool.available(), total)
     }
+}
+
+/// All tokens but the last one, which is run in any case, as its row is wanted.
+fn front(tokens: &[u32]) -> &[u32] {
+    tokens.split_last().map_or(&[], |(_, front)| front)
 }

@@ -44,7 +44,7 @@ fn nothing_runs_ahead_of_what_the_host_decides() {
         assert_eq!(steps(json, config(true)), (50, 0), "{json}");
     }
     let drafting = EngineConfig {
-        speculate: 4,
+        speculate: Some(4),
         ..config(true)
     };
     let json = r#"{"max_new_tokens": 50, "ignore_eos": true, "temperature": 0}"#;

@@ -8,7 +8,7 @@ use crate::mock::{FIRST_WORD, LIMITS, Log, Model, engine_with, request};
 
 fn config(speculate: usize) -> EngineConfig {
     EngineConfig {
-        speculate,
+        speculate: Some(speculate),
         ..EngineConfig::default()
     }
 }

@@ -32,6 +32,13 @@ pub(super) struct Info {
     max_batch_prefill_tokens: u64,
     /// Most sequences of a step.
     max_batch_size: u64,
+    /// Most tokens that are drafted for a sequence.
+    speculate: u64,
+    /// The model that drafts; null without one, and once it failed.
+    draft_model: Option<String>,
+    /// How the KV cache is stored.
+    #[schema(example = "f16")]
+    kv_cache_dtype: String,
     /// Most sequences that wait.
     max_queued_requests: u64,
     /// Most tokens of sequences that wait.

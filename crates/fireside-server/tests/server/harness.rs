@@ -109,6 +109,8 @@ impl Gate {
 
 struct Script {
     gate: Gate,
+    /// The device is lost in every step.
+    loses: bool,
 }
 
 impl Executor for Script {
@@ -129,6 +131,9 @@ impl Executor for Script {
         for chunk in &step.chunks {
             for (row, wanted) in &chunk.rows {
                 let message = "on purpose".to_owned();
+                if self.loses {
+                    return Err(ExecutorError::DeviceLost { message });
+                }
                 match chunk.tokens[*row] {
                     FAIL => return Err(ExecutorError::Failed { message }),
                     LOSE => return Err(ExecutorError::DeviceLost { message }),
@@ -196,10 +201,36 @@ pub(crate) fn narrow(set: impl FnOnce(&mut Options)) -> TestServer {
     server
 }
 
-fn script(gate: Gate, config: EngineConfig) -> impl FnMut() -> Result<Loaded<Script>, String> {
+/// A server over the script with a model that drafts, in whose steps the device is lost.
+pub(crate) fn drafting() -> TestServer {
+    let gate = Gate::new(usize::MAX);
+    let draft_gate = gate.clone();
+    let mut load = script(gate.clone(), EngineConfig::default());
+    let load = move |drafts| {
+        let mut loaded = load(drafts)?;
+        if drafts {
+            let draft = Script {
+                gate: draft_gate.clone(),
+                loses: true,
+            };
+            let set = loaded.engine.set_draft_model(draft, &tokenizer());
+            set.map_err(|e| e.to_string())?;
+            loaded.draft_model = Some("smaller".into());
+        }
+        Ok(loaded)
+    };
+    let server = start(|_| {}, load, gate);
+    server.wait_until_ready();
+    server
+}
+
+fn script(gate: Gate, config: EngineConfig) -> impl FnMut(bool) -> Result<Loaded<Script>, String> {
     let own = gate;
-    move || {
-        let script = Script { gate: own.clone() };
+    move |_| {
+        let script = Script {
+            gate: own.clone(),
+            loses: false,
+        };
         let defaults = GenerationDefaults::default();
         let engine = Engine::new(script, tokenizer(), defaults, config.clone());
         // Variables of a request make it write more.
@@ -210,6 +241,8 @@ fn script(gate: Gate, config: EngineConfig) -> impl FnMut() -> Result<Loaded<Scr
             engine: engine.map_err(|e| e.to_string())?,
             template: Some(ChatTemplate::new(template, nothing).map_err(|e| e.to_string())?),
             device: "script".into(),
+            draft_model: None,
+            kv_cache_dtype: KvDtype::F16,
             lora_reader: None,
         })
     }
@@ -227,7 +260,7 @@ pub(crate) fn checkpoint(
     loras: &'static [(&'static str, &'static str)],
     set: impl FnOnce(&mut Options),
 ) -> TestServer {
-    let load = move || {
+    let load = move |_| {
         let loaded = load_path(path.as_ref(), ComputeDevice::cpu()).map_err(|e| e.to_string())?;
         let model = loaded.model.config().clone();
         let executor = ModelExecutor::new(loaded.model, 1024, KvDtype::F32);
@@ -245,6 +278,8 @@ pub(crate) fn checkpoint(
             engine,
             template: loaded.text.template,
             device: "cpu".into(),
+            draft_model: None,
+            kv_cache_dtype: KvDtype::F32,
             lora_reader: Some(LoraReader::new(read)),
         })
     };
@@ -256,7 +291,7 @@ pub(crate) fn checkpoint(
 /// A server with any way to load.
 pub(crate) fn start<E: Executor + 'static>(
     set: impl FnOnce(&mut Options),
-    load: impl FnMut() -> Result<Loaded<E>, String> + Send + 'static,
+    load: impl FnMut(bool) -> Result<Loaded<E>, String> + Send + 'static,
     gate: Gate,
 ) -> TestServer {
     start_on(None, set, load, gate)
@@ -304,7 +339,7 @@ pub(crate) fn reranker(name: &str, set: impl FnOnce(&mut Options)) -> TestServer
 fn start_on<E: Executor + 'static>(
     buffer: Option<u32>,
     set: impl FnOnce(&mut Options),
-    load: impl FnMut() -> Result<Loaded<E>, String> + Send + 'static,
+    load: impl FnMut(bool) -> Result<Loaded<E>, String> + Send + 'static,
     gate: Gate,
 ) -> TestServer {
     serve_on(buffer, set, |options| Server::start(options, load), gate)

@@ -5,7 +5,8 @@ use fireside_server::Loaded;
 
 use crate::client::{Stream, connect, request};
 use crate::harness::{
-    FAIL, HA, JSON, LOSE, PANIC, TestServer, gated, gated_engine, narrow, no_gate, scripted, start,
+    FAIL, HA, JSON, LOSE, PANIC, TestServer, drafting, gated, gated_engine, narrow, no_gate,
+    scripted, start,
 };
 use std::io::Write;
 use std::time::Duration;
@@ -212,6 +213,24 @@ fn a_step_that_fails_ends_what_is_under_way_and_nothing_else() {
 }
 
 #[test]
+fn a_device_that_is_lost_while_drafting_is_opened_again_without_the_draft_model() {
+    let server = drafting();
+    let info = server.get("/info").json();
+    assert_eq!(info["draft_model"], "smaller");
+    assert_eq!(info["speculate"], 7);
+    assert_eq!(server.post(COMPLETE, &body(HA, 9, false)).status, 500);
+    server.until("another engine", |own| {
+        own.post(COMPLETE, &body(HA, 9, false)).status == 200
+    });
+    for _ in 0..4 {
+        assert_eq!(server.post(COMPLETE, &body(HA, 9, false)).status, 200);
+    }
+    let info = server.get("/info").json();
+    assert!(info["draft_model"].is_null(), "{info}");
+    assert_eq!(info["speculate"], 0);
+}
+
+#[test]
 fn an_engine_that_cannot_be_had_again_fails_the_health_check() {
     let server = scripted();
     server.until("the end of the engine", |own| {
@@ -243,7 +262,7 @@ impl Executor for Never {
 #[test]
 fn health_is_served_while_the_model_loads_and_readiness_is_not() {
     let (end, ended) = std::sync::mpsc::channel::<()>();
-    let load = move || -> Result<Loaded<Never>, String> {
+    let load = move |_| -> Result<Loaded<Never>, String> {
         let _ = ended.recv();
         Err("it does not load".into())
     };

@@ -92,6 +92,7 @@ fn every_name_is_there_and_counts_what_happened() {
     let own = |name: &str| format!(r#"{name}{{engine="0",model_name="test-model"}}"#);
     for (name, value) in [
         ("tgi_request_count", 2.0),
+        ("fireside_draft_steps_total", 0.0),
         ("tgi_request_success", 1.0),
         (r#"tgi_request_failure{err="validation"}"#, 1.0),
         ("tgi_request_generated_tokens_sum", 8.0),

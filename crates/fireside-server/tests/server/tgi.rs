@@ -352,6 +352,7 @@ fn info_and_health_tell_what_runs() {
         "max_total_tokens",
         "validation_workers",
         "max_client_batch_size",
+        "draft_model",
         "router",
         "version",
         "sha",
@@ -361,6 +362,9 @@ fn info_and_health_tell_what_runs() {
     }
     assert_eq!(info["max_total_tokens"], 4096);
     assert_eq!(info["payload_total_limit"], 64_000_000);
+    assert!(info["draft_model"].is_null());
+    assert_eq!(info["speculate"], 0);
+    assert_eq!(info["kv_cache_dtype"], "f16");
     // Four times the KV cache.
     let cache = info["max_batch_total_tokens"].as_u64().unwrap();
     assert_eq!(info["max_queued_tokens"], 4 * cache);

@@ -24,7 +24,7 @@ fn tls() -> Tls {
 
 /// A server that has no model, which its version needs not.
 fn server() -> TestServer {
-    let load = || -> Result<Loaded<ModelExecutor>, String> { Err("there is none".into()) };
+    let load = |_| -> Result<Loaded<ModelExecutor>, String> { Err("there is none".into()) };
     start(|options| options.tls = Some(tls()), load, no_gate())
 }
 

@@ -192,6 +192,66 @@ fn the_same_vocabularies_in_gguf_files_give_the_same_tokens_and_texts() {
 }
 
 #[test]
+fn vocabularies_have_the_same_tokens_whatever_file_they_are_in() {
+    let (kinds, vocabularies) = (fixture(KINDS), fixture(VOCABULARIES));
+    let mut found = Differences::default();
+    let mut compared = 0;
+    for (name, kind) in kinds.as_object().unwrap() {
+        if kind["gguf"].is_null() {
+            continue;
+        }
+        let vocabulary = &vocabularies[kind["vocabulary"].as_str().unwrap()];
+        let json = Tokenizer::from_json(&tokenizer_json(kind, &vocabularies), None).unwrap();
+        let gguf = Tokenizer::from_gguf(&gguf(kind, vocabulary)).unwrap();
+        // Two of them have a token more in one of the files.
+        if json.vocab_size() == gguf.vocab_size() {
+            compared += 1;
+            found.compare(name, json.same_tokens(&gguf), Ok(()));
+            found.compare(name, gguf.same_tokens(&json), Ok(()));
+        }
+    }
+    assert!(compared >= 9);
+    found.none();
+}
+
+#[test]
+fn a_token_that_only_one_vocabulary_has_or_that_is_another_there_is_told() {
+    let (kinds, vocabularies) = (fixture(KINDS), fixture(VOCABULARIES));
+    let kind = &kinds["gpt2"];
+    let with = |added: &[(&str, bool)]| {
+        let mut file: Value = serde_json::from_slice(&tokenizer_json(kind, &vocabularies)).unwrap();
+        let first = file["model"]["vocab"].as_object().unwrap().len();
+        let list = file["added_tokens"].as_array_mut().unwrap();
+        for (id, (content, special)) in (first..).zip(added) {
+            list.push(json!({"id": id, "content": content, "special": special,
+                "single_word": false, "lstrip": false, "rstrip": false, "normalized": false}));
+        }
+        let json = serde_json::to_vec(&file).unwrap();
+        (Tokenizer::from_json(&json, None).unwrap(), first)
+    };
+    let (plain, first) = with(&[]);
+    let (turn, _) = with(&[("<|turn|>", true)]);
+    let (other, _) = with(&[("<|end|>", true)]);
+    let (common, _) = with(&[("<|turn|>", false)]);
+    assert_eq!(turn.same_tokens(&turn), Ok(()));
+    assert_eq!(turn.same_tokens(&common), Ok(()));
+    let told = |its: &str, own: &str| Err(format!("its token {first} is {its}, not {own}"));
+    assert_eq!(turn.same_tokens(&plain), told("nothing", r#""<|turn|>""#));
+    assert_eq!(plain.same_tokens(&turn), told(r#""<|turn|>""#, "nothing"));
+    assert_eq!(
+        turn.same_tokens(&other),
+        told(r#""<|end|>""#, r#""<|turn|>""#)
+    );
+    // What only fills a table up is no token.
+    let padding = format!("[PAD{first}]");
+    let (padded, _) = with(&[(&padding, true)]);
+    assert_eq!(plain.same_tokens(&padded), Ok(()));
+    assert_eq!(padded.same_tokens(&plain), Ok(()));
+    turn.same_tokens(&padded).unwrap_err();
+    padded.same_tokens(&turn).unwrap_err();
+}
+
+#[test]
 fn word_piece_marks_a_sequence_and_neither_cuts_nor_fills_it() {
     let (kinds, vocabularies) = (fixture(KINDS), fixture(VOCABULARIES));
     // What published files of embedding models ask for.

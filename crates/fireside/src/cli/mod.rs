@@ -85,8 +85,8 @@ struct ModelArgs {
     /// auto, gpu, cpu, or the number of an adapter from `fireside adapters`.
     #[arg(short, long, env = "FIRESIDE_DEVICE", default_value = "auto")]
     device: DeviceChoice,
-    /// Element type of the KV cache: q8 takes about half the memory of f16, and rounds keys and values to bytes
-    /// with a scale for each position and head.
+    /// Element type of the KV cache, that of a draft model too: q8 takes about half the memory of f16, and rounds keys
+    /// and values to bytes with a scale for each position and head.
     #[arg(
         long,
         env = "FIRESIDE_KV_CACHE_DTYPE",
@@ -94,8 +94,8 @@ struct ModelArgs {
         default_value = "f16"
     )]
     kv_cache_dtype: KvCacheDtype,
-    /// Makes float weights (F32, F16, BF16) smaller while loading: 4 or 8 bits for projections, 8 for
-    /// embedding and head; what is quantized already is left as it is.
+    /// Makes float weights (F32, F16, BF16) smaller while loading, those of a draft model too: 4 or 8 bits for
+    /// projections, 8 for embedding and head; what is quantized already is left as it is.
     #[arg(long, env = "FIRESIDE_QUANTIZE", value_enum, value_name = "BITS")]
     quantize: Option<QuantizeTo>,
     /// Positions that all sequences together may take; the model's context by default, within reason.
@@ -138,16 +138,13 @@ impl From<QuantizeTo> for Quantize {
 /// What is tried beyond the next token; the text stays the same.
 #[derive(Debug, Args)]
 struct DraftArgs {
-    /// Most tokens to draft from what followed the last ones before, and to try in one step; 0 for none, or for 7 with
-    /// --draft-model. The text stays the same; one that repeats its prompt comes faster.
-    #[arg(
-        long,
-        env = "FIRESIDE_SPECULATE",
-        default_value_t = 0,
-        value_name = "N"
-    )]
-    speculate: usize,
-    /// A smaller model of the same vocabulary, named as for --model, that drafts where the text itself says nothing.
+    /// Most tokens to draft from what followed the last ones before, or with --draft-model from what that guesses, and
+    /// to try in one step; 0 for none. By default 7 with --draft-model, else 0. The text stays the same; one that
+    /// repeats its prompt comes faster.
+    #[arg(long, env = "FIRESIDE_SPECULATE", value_name = "N")]
+    speculate: Option<usize>,
+    /// A smaller model of the same vocabulary, named as for --model, that drafts where the text itself says nothing;
+    /// --quantize and --kv-cache-dtype are for it too.
     #[arg(long, env = "FIRESIDE_DRAFT_MODEL", value_name = "MODEL")]
     draft_model: Option<String>,
 }
@@ -508,7 +505,7 @@ fn open(
             .context(context)
             .draft_model(drafts.and_then(|drafts| drafts.draft_model.clone()))
             .engine(EngineConfig {
-                speculate: drafts.map_or(0, |drafts| drafts.speculate),
+                speculate: drafts.and_then(|drafts| drafts.speculate),
                 ..EngineConfig::default()
             })
             .text_generation(),

@@ -435,8 +435,12 @@ fn start(options: Options, mut loading: Loading, task: Task, cpu: bool) -> std::
             let ranker = reranking.into_ranker();
             Ok(LoadedRanker { ranker, device })
         }),
-        Task::TextGeneration => Server::start(options, move || {
+        Task::TextGeneration => Server::start(options, move |drafts| {
             held.free();
+            if !drafts {
+                loading = loading.clone().draft_model(None);
+            }
+            let draft_model = loading.draft_model.clone();
             let loaded = pollster::block_on(loading.clone().text_generation());
             let pipeline = loaded.map_err(|e| e.to_string())?;
             // From now on the server has them; their files may change, or go.
@@ -444,11 +448,14 @@ fn start(options: Options, mut loading: Loading, task: Task, cpu: bool) -> std::
             let device = held.hold(pipeline.device(), cpu);
             let (engine, template) = pipeline.into_parts();
             let config = engine.executor().model().config().clone();
+            let kv_cache_dtype = engine.executor().cache().dtype();
             let read = move |path: &Path| open_lora(path, &config).map_err(|e| e.to_string());
             Ok(Loaded {
                 engine,
                 template,
                 device,
+                draft_model,
+                kv_cache_dtype,
                 lora_reader: Some(LoraReader::new(read)),
             })
         }),
