@@ -266,7 +266,8 @@ export class Host {
       if (moved) return;
       report("upload", loaded, total, "moving weights to the adapter");
       moved = loaded === total;
-      if (moved) report("compile", 0, 1, "compiling shaders");
+      // One that is aborted goes no further.
+      if (moved && !signal.aborted) report("compile", 0, 1, "compiling shaders");
     };
     let build: Build;
     let engine: WebEngine;

@@ -1,6 +1,7 @@
 //! The `fireside` command as a user meets it: what it prints, its exit codes, and one clear line
 //! for every file and argument that cannot work.
 
+#[expect(dead_code, reason = "here the command is started within a shell")]
 mod common;
 
 use std::fs;

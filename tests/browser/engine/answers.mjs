@@ -43,8 +43,8 @@ CHECKS["a second load comes from the cache with the network cut"] = async ({ pag
   const spent = (from, to) => (to - from).toFixed(2);
   console.log(
     `start: ${ready.toFixed(2)} s from the cache to ready (module ${download.toFixed(2)}, ` +
-      `tokenizer, device and its test ${spent(download, upload)}, upload ${spent(upload, compile)}, ` +
-      `shaders and first answer ${spent(compile, ready)})`,
+      `tokenizer and device ${spent(download, upload)}, upload ${spent(upload, compile)}, ` +
+      `shaders, the test of the device and a first answer ${spent(compile, ready)})`,
   );
   const models = await page.evaluate(async () => (await import("/package/index.js")).listModels());
   assert.equal(models.length, 1);
@@ -54,13 +54,13 @@ CHECKS["a second load comes from the cache with the network cut"] = async ({ pag
 
 CHECKS["first answers compile nothing: what they take was compiled beside the weights"] = async ({ page }) => {
   const [before, after] = await page.evaluate(async () => {
-    const { counters, completions } = window.engine;
-    const before = await counters();
+    const { engine } = window;
+    const before = await engine.counters();
     const prompt = Array.from({ length: 21 }, (_, i) => i + 100);
-    await completions.create({ prompt, max_tokens: 2, temperature: 0 });
+    await engine.completions.create({ prompt, max_tokens: 2, temperature: 0 });
     const filtered = { temperature: 0.8, top_p: 0.9, top_k: 40, frequency_penalty: 0.5 };
-    await completions.create({ prompt: prompt.slice(4), max_tokens: 2, ...filtered });
-    return [before, await counters()];
+    await engine.completions.create({ prompt: prompt.slice(4), max_tokens: 2, ...filtered });
+    return [before, await engine.counters()];
   });
   assert.ok(after.dispatches > before.dispatches);
   assert.equal(after.pipelines, before.pipelines);

@@ -210,7 +210,8 @@ pub fn check_draft_model(
 
 impl<E: Executor> Engine<E> {
     /// Gives the engine a smaller model of the same vocabulary, with its tokenizer, to draft where the text itself
-    /// says nothing; see [`EngineConfig::speculate`], which says how many tokens. What is generated does not change.
+    /// says nothing; see [`EngineConfig::speculate`](crate::EngineConfig::speculate), which says how many tokens.
+    /// What is generated does not change.
     ///
     /// If a step of it fails it is given up, and [`draft_failure`](Self::draft_failure) says why. Texts go on without,
     /// unless the device was lost with it.

@@ -4,7 +4,6 @@ use std::env;
 use std::process::Command;
 
 /// The command, which reads no setting of whoever runs the tests.
-#[allow(dead_code, reason = "one test starts it within a shell")]
 pub(crate) fn fireside() -> Command {
     without_settings(Command::new(env!("CARGO_BIN_EXE_fireside")))
 }
