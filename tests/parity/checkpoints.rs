@@ -11,7 +11,7 @@ use fireside_model::path::load_path;
 use fireside_model::step::RowSelection;
 use fireside_model::{KvDtype, Model};
 use fireside_tests::references::{self, Expected, TOLERANCE, close};
-use fireside_tests::{Runner, devices, fixture};
+use fireside_tests::{Runner, checkpoints, devices, fixture};
 
 /// The same where keys and values are rounded to halves.
 const HALF_TOLERANCE: f32 = 3e-2;
@@ -37,18 +37,6 @@ fn expectations(folder: &Path) -> Vec<Expected> {
     }
     assert!(!all.is_empty(), "{variant} has no expected logits");
     all
-}
-
-/// The folders of all checkpoints.
-fn checkpoints() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = ["tiny-llama", "families", "packed"]
-        .into_iter()
-        .flat_map(|set| std::fs::read_dir(fixture(set)).unwrap())
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    folders.sort();
-    assert!(folders.len() >= 46, "only {} checkpoints", folders.len());
-    folders
 }
 
 /// What a checkpoint can be loaded from: its folder, and where it has one, its GGUF file.

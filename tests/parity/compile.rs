@@ -1,12 +1,10 @@
 //! Shaders are compiled beside the weights: all that first requests of a model take, of any family. The counts are
 //! the process's, so this test is alone in its file.
 
-use std::path::PathBuf;
-
 use fireside_model::path::OpenModel;
 use fireside_model::step::{LogitAdjustment, RowSelection};
 use fireside_model::{Counters, KvDtype, Profile};
-use fireside_tests::{Runner, fixture, gpu, skip};
+use fireside_tests::{Runner, checkpoints, gpu, skip};
 
 /// Tokens of prompts: what fills workgroups, and every rest.
 const PROMPTS: [usize; 8] = [1, 2, 3, 4, 11, 13, 16, 33];
@@ -19,13 +17,7 @@ fn first_requests_of_every_family_compile_nothing() {
     };
     let own = device.profile();
     let gpus = Profile::ALL.into_iter().find(|profile| !profile.software);
-    let mut folders: Vec<PathBuf> = ["tiny-llama", "families", "packed"]
-        .into_iter()
-        .flat_map(|set| std::fs::read_dir(fixture(set)).unwrap())
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    folders.sort();
-    for (index, folder) in folders.iter().enumerate() {
+    for (index, folder) in checkpoints().iter().enumerate() {
         let name = folder.display();
         // A kernel of the model before must not stand in for one that was not listed.
         let device = gpu().unwrap();

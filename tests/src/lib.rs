@@ -17,6 +17,22 @@ pub fn fixture(name: &str) -> PathBuf {
     PathBuf::from("fixtures").join(name)
 }
 
+/// The folders of all tiny checkpoints that text is generated with, of every family.
+///
+/// # Panics
+///
+/// When some are missing.
+pub fn checkpoints() -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = ["tiny-llama", "families", "packed"]
+        .into_iter()
+        .flat_map(|set| std::fs::read_dir(fixture(set)).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    folders.sort();
+    assert!(folders.len() >= 46, "only {} checkpoints", folders.len());
+    folders
+}
+
 /// The CPU, and the adapter where there is one; a missing adapter is recorded as a skip.
 pub fn devices(test: &str) -> Vec<(&'static str, ComputeDevice)> {
     static GPU: OnceLock<Option<ComputeDevice>> = OnceLock::new();

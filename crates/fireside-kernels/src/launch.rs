@@ -20,6 +20,21 @@ pub(crate) struct Launch {
     pub(crate) params: Vec<u32>,
 }
 
+impl Launch {
+    /// The launch with the places of its buffers, and what holds them there.
+    pub(crate) fn placed(self, client: &Client) -> Result<(Placed, Vec<Bound>), DeviceError> {
+        let bound = self.buffers.iter().map(|handle| resolve(client, handle));
+        let bound = bound.collect::<Result<Vec<_>, _>>()?;
+        let placed = Placed {
+            variant: self.variant,
+            grid: self.grid,
+            places: bound.iter().map(|own| own.place.clone()).collect(),
+            params: self.params,
+        };
+        Ok((placed, bound))
+    }
+}
+
 /// What becomes of a thread's launches.
 enum Mode {
     /// They are kept with their buffers, which no other tensor may be given then.
@@ -87,16 +102,10 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn add(&mut self, client: &Client, launch: &Launch) {
-        let places = launch.buffers.iter();
-        let places = places.map(|handle| Ok(resolve(client, handle)?.place));
-        match places.collect() {
-            Ok(places) => self.placed.push(Placed {
-                variant: launch.variant,
-                grid: launch.grid,
-                places,
-                params: launch.params.clone(),
-            }),
+    fn add(&mut self, client: &Client, launch: Launch) {
+        match launch.placed(client) {
+            // Not held: memory that is let go of may be used again behind this launch.
+            Ok((placed, _)) => self.placed.push(placed),
             Err(error) => {
                 self.failed.get_or_insert(error);
             }
@@ -127,7 +136,7 @@ pub(crate) fn launch(like: &CubeTensor, launch: Launch) {
             None
         }
         Some(Mode::Gather(gathered)) => {
-            gathered.add(&like.client, &launch);
+            gathered.add(&like.client, launch);
             None
         }
         Some(Mode::List(kernels)) => {
@@ -142,7 +151,7 @@ pub(crate) fn launch(like: &CubeTensor, launch: Launch) {
     // Tensors of a device that was destroyed fail when they are read.
     if let (Some(launch), Ok(queue)) = (alone, Queue::of(&like.device)) {
         let mut gathered = Gathered::default();
-        gathered.add(&like.client, &launch);
+        gathered.add(&like.client, launch);
         let flushed = like.client.flush().map_err(lost);
         if let Err(error) = flushed.and_then(|()| gathered.submit(&queue)) {
             queue.fail(error);

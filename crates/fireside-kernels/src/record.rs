@@ -275,18 +275,9 @@ fn capture_task<T, E: From<DeviceError>>(
     let mut bound = Vec::new();
     let mut placed = Vec::with_capacity(launches.len());
     for launch in launches {
-        let mut places = Vec::with_capacity(launch.buffers.len());
-        for handle in &launch.buffers {
-            let own = resolve(&step.client, handle)?;
-            places.push(own.place.clone());
-            bound.push(own);
-        }
-        placed.push(Placed {
-            variant: launch.variant,
-            grid: launch.grid,
-            places,
-            params: launch.params,
-        });
+        let (launch, held) = launch.placed(&step.client)?;
+        placed.push(launch);
+        bound.extend(held);
     }
     let captured = Captured {
         launches: placed,

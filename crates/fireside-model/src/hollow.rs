@@ -43,8 +43,9 @@ const LENGTHS: &[usize] = if cfg!(target_arch = "wasm32") {
     &[64, 12, 11, 10, 9, 4, 3, 2, 1]
 };
 
-/// Steps whose kernels first requests take; those for text with and without filters and penalties.
-fn steps(generates: bool) -> Vec<Step> {
+/// Steps of at most `longest` tokens whose kernels first requests take; those for text with and without filters
+/// and penalties.
+fn steps(longest: usize, generates: bool) -> Vec<Step> {
     let plain = RowSelection {
         noise: Some((0, 0)),
         ..RowSelection::default()
@@ -58,7 +59,8 @@ fn steps(generates: bool) -> Vec<Step> {
         }],
         ..plain.clone()
     };
-    let lengths = LENGTHS.iter().map(|tokens| (*tokens, plain.clone()));
+    let lengths = LENGTHS.iter().filter(|tokens| **tokens <= longest);
+    let lengths = lengths.map(|tokens| (*tokens, plain.clone()));
     let steps = lengths.chain(generates.then_some((1, filtered)));
     steps
         .map(|(tokens, row)| Step {
@@ -81,18 +83,12 @@ impl Model {
     ///
     /// The device's failure.
     pub(crate) fn compile(&self, kv: KvDtype, generates: bool) -> Result<Compiling, ModelError> {
-        let steps = steps(generates);
+        let steps = steps(self.config().context, generates);
         let blocks = steps.iter().flat_map(|step| &step.chunks);
         let most = blocks.map(|chunk| chunk.blocks.len()).max().unwrap_or(0);
         let mut cache = self.cache(most, kv)?;
-        let mut plans = Vec::new();
-        for step in &steps {
-            // A model of a few positions has shorter prompts.
-            let longest = step.chunks.iter().map(|chunk| chunk.tokens.len()).max();
-            if longest.unwrap_or(0) <= self.config().context {
-                plans.push(self.plan(step, &cache)?);
-            }
-        }
+        let plans = steps.iter().map(|step| self.plan(step, &cache));
+        let plans = plans.collect::<Result<Vec<_>, _>>()?;
         self.device().compile(|| {
             for Plan { words, shape } in plans {
                 let words = self.device().words(words)?;
